@@ -1,0 +1,70 @@
+"""Everything that can be set from outside, read once from the environment."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _named(name: str) -> AliasChoices:
+    return AliasChoices(f"LAUREL_{name}", name)
+
+
+class Settings(BaseSettings):
+    """The settings of one process; each is the environment variable LAUREL_<NAME>.
+
+    DATABASE_URL and REDIS_URL go by their usual names as well.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LAUREL_", extra="ignore", populate_by_name=True)
+
+    database_url: str | None = Field(None, validation_alias=_named("DATABASE_URL"))
+    """PostgreSQL 15 or newer; without it Laurel starts one of its own in the data folder."""
+    redis_url: str | None = Field(None, validation_alias=_named("REDIS_URL"))
+    """Redis 6.2, Valkey 7.2 or newer; without it Laurel starts one of its own in the data folder."""
+    data_dir: Path = Path(".laurel")
+    """Where the embedded servers and the generated secrets live."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+
+    admin_key: SecretStr | None = None
+    """The platform's administrator; made and kept in the data folder when it is not set."""
+    secret_key: SecretStr | None = None
+    """Signs member tokens; made and kept in the data folder when it is not set."""
+
+    database_pool_size: int = Field(8, ge=2, le=100)
+    database_timeout_seconds: Seconds = 30
+    lock_timeout_seconds: Seconds = 10
+    redis_timeout_seconds: Seconds = 1
+
+    key_rate_limit: str = "300000/minute"
+    """Requests of one API key, or of one address without a credential."""
+    member_rate_limit: str = "600/minute"
+    """Requests of one member's tokens."""
+
+    max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024)
+    max_query_depth: int = Field(12, ge=1)
+    max_query_aliases: int = Field(30, ge=1)
+    max_query_tokens: int = Field(2000, ge=1)
+    request_timeout_seconds: Seconds = 30
+    fast_executor: bool = True
+    """Plan each selection set once; switch it off to run on Strawberry's own executor."""
+
+    log_format: str = Field("auto", pattern="^(auto|json|console)$")
+    """`auto` is for people on a terminal and JSON elsewhere."""
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        pydantic.ValidationError: a variable is set to something that it cannot be.
+    """
+    return Settings()
