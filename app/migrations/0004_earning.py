@@ -35,11 +35,9 @@ CREATE TABLE event (
     occurred_at  timestamptz NOT NULL,
     recorded_at  timestamptz NOT NULL,
     amount       numeric CHECK (amount >= 0),
-    content_hash bigint NOT NULL,
     body         jsonb NOT NULL
 );
 COMMENT ON TABLE event IS 'What members did, as it was told to us; written once and never changed.';
-COMMENT ON COLUMN event.content_hash IS 'Of what the caller sent: the same id with another content is a conflict.';
 CREATE UNIQUE INDEX event_external_id_key ON event (program_id, external_id);
 CREATE INDEX event_member ON event (member_id, occurred_at, id);
 

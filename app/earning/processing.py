@@ -1,0 +1,107 @@
+"""Earning what was stored for later, member by member in the order in which it happened."""
+
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from app import clock
+from app.database import TRANSIENT, retrying, transaction
+from app.earning.batch import Waiting, earn, lock
+from app.metrics import ERRORS
+from app.outbox import service as outbox
+
+log = structlog.get_logger("laurel.earning")
+
+CHUNK = 500
+"""Events in one transaction."""
+
+_QUEUED = """
+SELECT e.id, e.member_id, e.occurred_at, e.amount /* scoped by: account */
+FROM event_queue q JOIN event e ON e.id = q.event_id
+WHERE q.member_id = ANY($1::uuid[])
+ORDER BY q.member_id, q.occurred_at, q.event_id LIMIT $2
+"""
+
+_DEQUEUE = """
+DELETE FROM event_queue q USING unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) AS t(member_id, occurred_at, event_id)
+WHERE q.member_id = t.member_id AND q.occurred_at = t.occurred_at AND q.event_id = t.event_id /* scoped by: account */
+"""
+
+
+async def _chunk(sql: asyncpg.Connection, program_id: UUID, members: list[UUID]) -> tuple[int, bool]:
+    """Earn the next events of members; return how many, and whether none are left."""
+    locked = await lock(sql, program_id, members)
+    events = [Waiting(*row) for row in await sql.fetch(_QUEUED, members, CHUNK)]
+    if events:
+        await earn(sql, locked, events, clock.now())
+        await sql.execute(
+            _DEQUEUE, [e.member_id for e in events], [e.occurred_at for e in events], [e.id for e in events]
+        )
+    return len(events), len(events) < CHUNK
+
+
+async def earn_batch(batch: UUID) -> int:
+    """Earn everything that waits for the members whom a batch of the outbox names.
+
+    Safe to run twice and on two workers at once: who comes second finds nothing left. Members
+    whose books disagree are left waiting, loudly, and do not hold up the others.
+
+    Returns:
+        How many events were processed.
+
+    Raises:
+        Unavailable: the database stayed away or busy; what is not done stays in the outbox.
+    """
+    total = 0
+    done = False
+    while not done:
+
+        async def work() -> tuple[int, bool]:
+            async with transaction() as sql:
+                claim = await outbox.read_batch(sql, batch)
+                if claim is None:
+                    return 0, True
+                count, finished = await _chunk(sql, claim.program_id, claim.members)
+                if finished:
+                    await outbox.finish(sql, batch)
+                return count, finished
+
+        try:
+            count, done = await retrying(work)
+        except TRANSIENT:
+            raise
+        except asyncpg.PostgresError:
+            log.exception("batch_failed", batch=str(batch))
+            return total + await _one_by_one(batch)
+        total += count
+    return total
+
+
+async def _one_by_one(batch: UUID) -> int:
+    """Earn a batch member by member after it failed as a whole; who fails alone stays in the outbox."""
+    async with transaction() as sql:
+        claim = await outbox.read_batch(sql, batch)
+    if claim is None:
+        return 0
+    total, failed = 0, []
+    for member in claim.members:
+
+        async def work(member: UUID = member) -> tuple[int, bool]:
+            async with transaction() as sql:
+                return await _chunk(sql, claim.program_id, [member])
+
+        try:
+            done = False
+            while not done:
+                count, done = await retrying(work)
+                total += count
+        except TRANSIENT:
+            raise
+        except asyncpg.PostgresError:
+            ERRORS.labels("earning").inc()
+            log.exception("member_not_processed", member_id=str(member), batch=str(batch))
+            failed.append(member)
+    async with transaction() as sql:
+        await outbox.reduce(sql, batch, failed)
+    return total

@@ -1,0 +1,236 @@
+"""Recording events: at once with their points, or stored for a worker. One event is a batch of one."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from app import clock
+from app.database import connection, retrying, transaction
+from app.earning import rulesets
+from app.earning.batch import Waiting, earn, lock, why_not
+from app.earning.events import (
+    EVENT_COLUMNS,
+    EVENT_TABLES,
+    MAX_EVENTS,
+    Event,
+    Prepared,
+    Purchase,
+    event_from_row,
+    prepare,
+    same_content,
+)
+from app.earning.rules import EventKind
+from app.errors import ErrorCode, UserError
+from app.ids import new_id
+from app.members.service import MemberRef, find_members
+from app.metrics import EVENTS_STORED
+from app.outbox.service import Queue
+
+_INSERT = """
+INSERT INTO event (id, program_id, member_id, external_id, kind, occurred_at, recorded_at, amount, body)
+SELECT id, $1, member_id, external_id, 'PURCHASE', occurred_at, $7, amount, body
+FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::numeric[], $8::jsonb[])
+    AS t(id, member_id, external_id, occurred_at, amount, body)
+ON CONFLICT (program_id, external_id) DO NOTHING
+"""
+
+_INSERT_NOW = _INSERT + "RETURNING id"
+
+_STORE = f"""
+WITH stored AS ({_INSERT} RETURNING id, member_id, occurred_at),
+queued AS (
+    INSERT INTO event_queue (member_id, occurred_at, event_id) SELECT member_id, occurred_at, id FROM stored
+), left_behind AS (
+    INSERT INTO outbox (queue, program_id, members, items, created_at)
+    SELECT $9, $1, array_agg(DISTINCT member_id), count(*), $7 FROM stored HAVING count(*) > 0
+)
+SELECT id FROM stored
+"""  # noqa: S608 - nothing but constants
+
+_KNOWN = f"""
+SELECT {EVENT_COLUMNS} FROM {EVENT_TABLES} WHERE e.program_id = $1 AND e.external_id = ANY($2::text[])
+"""  # noqa: S608 - nothing but constants
+
+
+class Recorded(NamedTuple):
+    """What became of one event that came in: an event, or what is wrong with it."""
+
+    event: Event | None
+    replayed: bool = False
+    errors: tuple[UserError, ...] = ()
+
+
+Incoming = tuple[Purchase, MemberRef]
+
+
+def _conflict(external_id: str) -> Recorded:
+    message = f"The event {external_id} was recorded before with another content; it stays as it was."
+    return Recorded(None, errors=(UserError(ErrorCode.IDEMPOTENCY_CONFLICT, message, ("external_id",)),))
+
+
+def _refused(prepared: Prepared, reason: str, code: ErrorCode) -> Recorded:
+    ref = prepared.member
+    field = ("member",) if code is not ErrorCode.NOT_FOUND else ("member", ref.field)
+    return Recorded(None, errors=(UserError(code, reason, field),))
+
+
+class _Incoming:
+    """A batch on its way in: what is settled so far, and what is still to be written."""
+
+    def __init__(self, size: int) -> None:
+        self.results: list[Recorded | None] = [None] * size
+        self.prepared: dict[int, Prepared] = {}
+
+    def settle(self, n: int, result: Recorded) -> None:
+        self.results[n] = result
+        self.prepared.pop(n, None)
+
+    def finished(self) -> list[Recorded]:
+        assert all(self.results)
+        return self.results  # type: ignore[return-value]
+
+
+async def _check(sql: asyncpg.Connection, program_id: UUID, events: Sequence[Incoming], now: datetime) -> _Incoming:
+    """Check every event by itself, and find whom it is about."""
+    batch = _Incoming(len(events))
+    policy = (await rulesets.current(sql, program_id)).policy
+    for n, (purchase, member) in enumerate(events):
+        outcome = prepare(purchase, member, policy, now, new_id())
+        if isinstance(outcome, Prepared):
+            batch.prepared[n] = outcome
+        else:
+            batch.settle(n, Recorded(None, errors=tuple(outcome)))
+    positions = list(batch.prepared)
+    rows = await find_members(sql, program_id, [batch.prepared[n].member for n in positions])
+    for n, row in zip(positions, rows, strict=True):
+        reason = why_not(row.status if row else None)
+        if row is None:
+            batch.settle(n, _refused(batch.prepared[n], reason or "", ErrorCode.NOT_FOUND))
+        elif reason is not None and not await _is_known(sql, program_id, batch.prepared[n]):
+            batch.settle(n, _refused(batch.prepared[n], reason, ErrorCode.NOT_ELIGIBLE))
+        else:
+            batch.prepared[n].member_id = row.id
+    return batch
+
+
+async def _is_known(sql: asyncpg.Connection, program_id: UUID, prepared: Prepared) -> bool:
+    """Tell whether the event is there already: a retry is answered as the first time, whatever came since."""
+    return bool(await sql.fetch(_KNOWN, program_id, [prepared.external_id]))
+
+
+def _columns(prepared: Sequence[Prepared], program_id: UUID, now: datetime) -> list[object]:
+    return [
+        program_id,
+        [each.id for each in prepared],
+        [each.member_id for each in prepared],
+        [each.external_id for each in prepared],
+        [each.occurred_at for each in prepared],
+        [each.amount for each in prepared],
+        now,
+        [each.encoded for each in prepared],
+    ]
+
+
+async def _answer_known(
+    sql: asyncpg.Connection, program_id: UUID, batch: _Incoming, inserted: set[UUID]
+) -> dict[UUID, Prepared]:
+    """Answer for the events that were there before; return those that are new, by id."""
+    fresh = {each.id: each for each in batch.prepared.values() if each.id in inserted}
+    if len(fresh) < len(batch.prepared):
+        names = [each.external_id for each in batch.prepared.values() if each.id not in fresh]
+        known = {row["external_id"]: event_from_row(row) for row in await sql.fetch(_KNOWN, program_id, names)}
+        for n, each in list(batch.prepared.items()):
+            if each.id not in fresh:
+                event = known[each.external_id]
+                batch.settle(n, Recorded(event, True) if same_content(event, each) else _conflict(each.external_id))
+    return fresh
+
+
+def _event(prepared: Prepared, now: datetime) -> Event:
+    assert prepared.member_id
+    return Event(
+        prepared.id,
+        prepared.member_id,
+        prepared.external_id,
+        EventKind.PURCHASE,
+        prepared.occurred_at,
+        now,
+        prepared.amount,
+        prepared.body,
+    )
+
+
+async def record_now(program_id: UUID, events: Sequence[Incoming]) -> list[Recorded]:
+    """Record events and earn their points, all in one transaction, each event by itself.
+
+    An event that was recorded before is answered as it is now; one that is still waiting for a
+    worker stays with the worker. Events recorded now do not wait for those.
+
+    Args:
+        events: at most MAX_EVENTS, of one program.
+
+    Returns:
+        What became of each, in the same order: the event with its points, or its errors.
+
+    Raises:
+        Unavailable: the database stayed away or busy; nothing was recorded.
+    """
+    assert len(events) <= MAX_EVENTS
+
+    async def work() -> list[Recorded]:
+        now = clock.now()
+        async with transaction() as sql:
+            batch = await _check(sql, program_id, events, now)
+            if not batch.prepared:
+                return batch.finished()
+            everybody = {each.member_id for each in batch.prepared.values() if each.member_id}
+            locked = await lock(sql, program_id, list(everybody))
+            rows = await sql.fetch(_INSERT_NOW, *_columns(list(batch.prepared.values()), program_id, now))
+            fresh = await _answer_known(sql, program_id, batch, {row["id"] for row in rows})
+            waiting = [
+                Waiting(each.id, each.member_id, each.occurred_at, each.amount) for each in fresh.values() if each.member_id
+            ]
+            waiting.sort(key=lambda event: (event.member_id, event.occurred_at))
+            earned = dict(zip((each.id for each in waiting), await earn(sql, locked, waiting, now), strict=True)) if waiting else {}
+            for n, each in list(batch.prepared.items()):
+                event = _event(each, now)
+                event.points, event.rejection = earned[each.id]
+                event.processed_at = now
+                batch.settle(n, Recorded(event))
+        return batch.finished()
+
+    return await retrying(work)
+
+
+async def store(program_id: UUID, events: Sequence[Incoming]) -> list[Recorded]:
+    """Store events durably for a worker to earn, all in one transaction, each event by itself.
+
+    Args:
+        events: at most MAX_EVENTS, of one program.
+
+    Returns:
+        What became of each, in the same order: the event (QUEUED, or as it is), or its errors.
+
+    Raises:
+        Unavailable: the database stayed away or busy; nothing was stored.
+    """
+    assert len(events) <= MAX_EVENTS
+
+    async def work() -> list[Recorded]:
+        now = clock.now()
+        async with transaction() as sql:
+            batch = await _check(sql, program_id, events, now)
+            if not batch.prepared:
+                return batch.finished()
+            columns = _columns(list(batch.prepared.values()), program_id, now)
+            rows = await sql.fetch(_STORE, *columns, Queue.EARNING)
+            fresh = await _answer_known(sql, program_id, batch, {row["id"] for row in rows})
+            for n, each in list(batch.prepared.items()):
+                batch.settle(n, Recorded(_event(each, now)))
+        EVENTS_STORED.inc(len(fresh))
+        return batch.finished()
+
+    return await retrying(work)
