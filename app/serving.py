@@ -1,0 +1,65 @@
+"""One API process: uvicorn around the application, alone or as one of several."""
+
+import multiprocessing
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from app import logs
+from app.embedded import die_with_parent
+from app.settings import Settings, settings
+from app.supervisor import LISTENER_VARIABLE
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+_GRACE_SECONDS = 20
+_BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = 75
+
+
+def application() -> "Starlette":
+    """Make the application of one process; uvicorn calls it in each."""
+    if parent := multiprocessing.parent_process():
+        # uvicorn's own children live on when their parent is killed, and hold the port.
+        die_with_parent(parent.pid or 0)
+        logs.configure(settings())
+    from app.main import create_app
+
+    return create_app()
+
+
+def serve(settings: Settings, *, processes: int = 1) -> None:
+    """Serve the API until SIGINT or SIGTERM; requests under way get 20 seconds.
+
+    Args:
+        settings: host, port, and complete addresses of both servers.
+        processes: how many processes share the port.
+    """
+    config = uvicorn.Config(
+        "app.serving:application",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=processes,
+        loop="uvloop",
+        http="httptools",
+        ws="auto",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    # The supervisor has bound the port already and keeps it while this process is started again.
+    inherited = os.environ.get(LISTENER_VARIABLE)
+    sockets = [socket.socket(fileno=int(inherited))] if inherited else None
+    if processes > 1:
+        Multiprocess(config, sockets=sockets or [config.bind_socket()]).run()
+    else:
+        uvicorn.Server(config).run(sockets=sockets)
