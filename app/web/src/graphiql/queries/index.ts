@@ -1,0 +1,15 @@
+// The tabs that a newcomer finds open. Each tab takes its title from the operation's name.
+import enroll from "./enroll-member.graphql?raw";
+import enrollVariables from "./enroll-member.json?raw";
+import member from "./member-and-why.graphql?raw";
+import memberVariables from "./member-and-why.json?raw";
+import purchase from "./record-purchase.graphql?raw";
+import purchaseVariables from "./record-purchase.json?raw";
+import program from "./your-program.graphql?raw";
+
+export const READY_QUERIES = [
+  { query: program },
+  { query: member, variables: memberVariables },
+  { query: purchase, variables: purchaseVariables },
+  { query: enroll, variables: enrollVariables },
+];
