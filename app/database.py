@@ -25,7 +25,6 @@ MODELS = {
         "app.programs.models",
         "app.access.models",
         "app.members.models",
-        "app.earning.models",
     ]
 }
 

@@ -8,18 +8,10 @@ import msgspec
 
 from app.earning.engine import RuleSet
 from app.earning.rules import Rule, RuleDefinition, RuleStatus
-from app.errors import ErrorCode, refuse
-from app.ledger.expiry import ExpiryKind, ExpiryPolicy
-from app.programs.policy import MultiplierStacking, ProgramPolicy, Rounding
+from app.programs.policies import load_policy
 
 _KEPT = 1000
 _cache: OrderedDict[UUID, RuleSet] = OrderedDict()
-
-_PROGRAM = """
-SELECT id, rules_version, currency, timezone, rounding, multiplier_stacking, max_points_per_day, pending_days,
-    expiry_kind, expiry_months, expiry_changed_at, debt_limit
-FROM program WHERE id = $1
-"""
 
 _RULES = """
 SELECT id, version, status, definition, created_at, updated_at
@@ -45,22 +37,7 @@ async def load(sql: asyncpg.Connection, program_id: UUID) -> RuleSet:
     Raises:
         Refused: there is no such program.
     """
-    row = await sql.fetchrow(_PROGRAM, program_id)
-    if row is None:
-        raise refuse(ErrorCode.NOT_FOUND, "There is no such program.")
-    policy = ProgramPolicy(
-        program_id=row["id"],
-        version=row["rules_version"],
-        currency=row["currency"],
-        timezone=row["timezone"],
-        rounding=Rounding(row["rounding"]),
-        multiplier_stacking=MultiplierStacking(row["multiplier_stacking"]),
-        max_points_per_day=row["max_points_per_day"],
-        pending_days=row["pending_days"],
-        expiry=ExpiryPolicy(ExpiryKind(row["expiry_kind"]), row["expiry_months"]),
-        expiry_changed_at=row["expiry_changed_at"],
-        debt_limit=row["debt_limit"],
-    )
+    policy = await load_policy(sql, program_id)
     rule_set = RuleSet(policy, [rule_from_row(rule) for rule in await sql.fetch(_RULES, program_id)])
     _cache[program_id] = rule_set
     _cache.move_to_end(program_id)

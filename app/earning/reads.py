@@ -1,0 +1,78 @@
+"""Reading events and their awards."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from app.database import connection
+from app.earning.engine import Step
+from app.earning.events import EVENT_COLUMNS, EVENT_TABLES, Event, event_from_row
+from app.paging import Page, PageResult, keyset, page_result
+
+# Every column is named: the statement is a constant, whatever is asked for.
+_EVENTS = f"SELECT {EVENT_COLUMNS} FROM {EVENT_TABLES} WHERE e.program_id = $1"  # noqa: S608
+
+_AWARDS = """
+SELECT a.event_id, a.rule_id, a.rule_version, a.desired, a.points, a.available_at, a.expires_at, a.steps
+FROM award a JOIN event e ON e.id = a.event_id
+WHERE e.program_id = $1 AND a.event_id = ANY($2::uuid[])
+ORDER BY a.event_id, a.points DESC, a.rule_id
+"""
+
+
+class AwardRecord(msgspec.Struct, frozen=True):
+    """An award as it is kept, with its receipt."""
+
+    event_id: UUID
+    rule_id: UUID
+    rule_version: int
+    desired: int
+    points: int
+    available_at: datetime
+    expires_at: datetime | None
+    steps: list[Step]
+
+
+def _award(row: Any) -> AwardRecord:
+    return AwardRecord(*tuple(row)[:7], steps=msgspec.convert(row["steps"], list[Step]))
+
+
+async def get_events(program_id: UUID, event_ids: Sequence[UUID]) -> list[Event | None]:
+    """Return events in the order of the ids given; None where the program has none."""
+    async with connection() as sql:
+        rows = await sql.fetch(_EVENTS + " AND e.id = ANY($2::uuid[])", program_id, list(event_ids))
+    events = {row["id"]: event_from_row(row) for row in rows}
+    return [events.get(event_id) for event_id in event_ids]
+
+
+async def find_event(program_id: UUID, external_id: str) -> Event | None:
+    """Return the event that the caller's own systems know by an id."""
+    async with connection() as sql:
+        row = await sql.fetchrow(_EVENTS + " AND e.external_id = $2", program_id, external_id)
+    return None if row is None else event_from_row(row)
+
+
+async def list_events(program_id: UUID, member_id: UUID, page: Page) -> PageResult[Event]:
+    """Return a page of a member's events, the latest to have happened first."""
+    part = keyset(("e.occurred_at", "e.id"), descending=True, page=page, first_param=3)
+    async with connection() as sql:
+        rows = await sql.fetch(
+            f"{_EVENTS} AND e.member_id = $2 AND {part.where} ORDER BY {part.order_by} LIMIT {part.limit}",
+            program_id,
+            member_id,
+            *part.args,
+        )
+    return page_result([event_from_row(row) for row in rows], page)
+
+
+async def get_awards(program_id: UUID, event_ids: Sequence[UUID]) -> list[list[AwardRecord]]:
+    """Return the awards of each event, the largest first, in the order of the ids given."""
+    async with connection() as sql:
+        rows = await sql.fetch(_AWARDS, program_id, list(event_ids))
+    awards: dict[UUID, list[AwardRecord]] = {event_id: [] for event_id in event_ids}
+    for row in rows:
+        awards[row["event_id"]].append(_award(row))
+    return [awards[event_id] for event_id in event_ids]

@@ -1,0 +1,132 @@
+"""Earning rules: set up, changed in versions, archived and never deleted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from app import clock
+from app.database import connection, transaction
+from app.earning.rules import EventKind, Rule, RuleDefinition, RuleStatus, check_definition
+from app.earning.rulesets import rule_from_row
+from app.errors import ErrorCode, Refused, refuse
+from app.ids import new_id
+from app.paging import Page, PageResult, keyset, page_result
+
+MAX_RULES = 1000
+"""Rules that are not archived, in one program."""
+
+_RULE = "SELECT id, version, status, definition, created_at, updated_at FROM earning_rule WHERE program_id = $1"
+
+_NEW_VERSION = """
+INSERT INTO earning_rule_version (rule_id, version, status, definition, created_at) VALUES ($1, $2, $3, $4, $5)
+/* scoped by: rule */
+"""
+
+
+async def _bump(sql: asyncpg.Connection, program_id: UUID) -> None:
+    """Tell every process that the program's compiled rules are old. Taken first: rule changes queue here."""
+    await sql.execute("UPDATE program SET rules_version = rules_version + 1 WHERE id = $1", program_id)
+
+
+async def create_rule(program_id: UUID, definition: RuleDefinition, status: RuleStatus) -> Rule:
+    """Set up a rule, version 1.
+
+    Raises:
+        Refused: the definition makes no sense (every reason), or there are MAX_RULES rules.
+    """
+    now = clock.now()
+    if errors := check_definition(definition, now):
+        raise Refused(errors)
+    rule = Rule(new_id(), 1, status, definition, now, now)
+    encoded = msgspec.json.encode(definition)
+    async with transaction() as sql:
+        await _bump(sql, program_id)
+        live = await sql.fetchval("SELECT count(*) FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'", program_id)
+        if live >= MAX_RULES:
+            raise refuse(ErrorCode.LIMIT_REACHED, f"A program has at most {MAX_RULES:,} rules; archive some.")
+        await sql.execute(
+            "INSERT INTO earning_rule (id, program_id, version, status, trigger, definition, created_at, updated_at)"
+            " VALUES ($1, $2, 1, $3, $4, $5, $6, $6)",
+            rule.id, program_id, status, definition.trigger, encoded, now,
+        )  # fmt: skip
+        await sql.execute(_NEW_VERSION, rule.id, 1, status, encoded, now)
+    return rule
+
+
+async def _change(program_id: UUID, rule_id: UUID, change: Callable[[Rule], tuple[RuleDefinition, RuleStatus]]) -> Rule:
+    now = clock.now()
+    async with transaction() as sql:
+        await _bump(sql, program_id)
+        row = await sql.fetchrow(_RULE + " AND id = $2 FOR UPDATE", program_id, rule_id)
+        if row is None:
+            raise refuse(ErrorCode.NOT_FOUND, "There is no such rule.", "id")
+        rule = rule_from_row(row)
+        definition, status = change(rule)
+        if (definition, status) == (rule.definition, rule.status):
+            return rule
+        if rule.status is RuleStatus.ARCHIVED:
+            raise refuse(ErrorCode.WRONG_STATE, "The rule is archived, which is for good; make a new one.", "id")
+        if definition.trigger is not rule.definition.trigger:
+            raise refuse(ErrorCode.INVALID, "What triggers a rule cannot change; make a new rule.", "trigger")
+        if definition != rule.definition and (errors := check_definition(definition, now)):
+            raise Refused(errors)
+        changed = Rule(rule.id, rule.version + 1, status, definition, rule.created_at, now)
+        encoded = msgspec.json.encode(definition)
+        await sql.execute(
+            "UPDATE earning_rule SET version = $3, status = $4, definition = $5, updated_at = $6"
+            " WHERE program_id = $1 AND id = $2",
+            program_id, rule.id, changed.version, status, encoded, now,
+        )  # fmt: skip
+        await sql.execute(_NEW_VERSION, rule.id, changed.version, status, encoded, now)
+    return changed
+
+
+async def update_rule(program_id: UUID, rule_id: UUID, changes: Mapping[str, Any]) -> Rule:
+    """Change a rule, which makes a new version; changing nothing makes none.
+
+    Args:
+        changes: the fields of a RuleDefinition, and `status`, that are to change; None clears a
+            field that can be empty. What is not named stays as it is.
+
+    Raises:
+        Refused: no such rule, it is archived, or the result would make no sense (every reason).
+    """
+    fields = dict(changes)
+    status: RuleStatus | None = fields.pop("status", None)
+    return await _change(
+        program_id, rule_id, lambda rule: (msgspec.structs.replace(rule.definition, **fields), status or rule.status)
+    )
+
+
+async def set_rule_status(program_id: UUID, rule_id: UUID, status: RuleStatus) -> Rule:
+    """Activate, pause or archive a rule; archiving is for good, and nothing is ever deleted.
+
+    Raises:
+        Refused: no such rule, or it is archived already and another status is asked for.
+    """
+    return await _change(program_id, rule_id, lambda rule: (rule.definition, status))
+
+
+async def get_rules(program_id: UUID, rule_ids: Sequence[UUID]) -> list[Rule | None]:
+    """Return rules as they are now, in the order of the ids given; None where there is none."""
+    async with connection() as sql:
+        rows = await sql.fetch(_RULE + " AND id = ANY($2::uuid[])", program_id, list(rule_ids))
+    rules = {row["id"]: rule_from_row(row) for row in rows}
+    return [rules.get(rule_id) for rule_id in rule_ids]
+
+
+async def list_rules(
+    program_id: UUID, page: Page, status: RuleStatus | None = None, trigger: EventKind | None = None
+) -> PageResult[Rule]:
+    """Return a page of a program's rules, oldest first."""
+    part = keyset(("id",), page=page, first_param=4)
+    async with connection() as sql:
+        rows = await sql.fetch(
+            f"{_RULE} AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR trigger = $3)"
+            f" AND {part.where} ORDER BY {part.order_by} LIMIT {part.limit}",
+            program_id, status, trigger, *part.args,
+        )  # fmt: skip
+    return page_result([rule_from_row(row) for row in rows], page)

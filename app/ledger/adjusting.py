@@ -1,0 +1,117 @@
+"""Adjusting a balance by hand, for goodwill and for corrections."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from app import clock
+from app.clock import local_date
+from app.database import retrying, transaction
+from app.errors import ErrorCode, Refused, UserError, refuse
+from app.ids import content_hash, key_id
+from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Status
+from app.ledger.service import apply, terms
+from app.members.service import MemberRef, MemberRow, MemberStatus, find_members
+from app.programs.policies import load_policy
+
+_CLAIM = """
+INSERT INTO idempotency_key (program_id, operation, key, request_hash, subject_id, created_at)
+VALUES ($1, 'adjust', $2, $3, $4, $5) ON CONFLICT DO NOTHING
+"""
+
+_CLAIMED = """
+SELECT request_hash, subject_id FROM idempotency_key WHERE program_id = $1 AND operation = 'adjust' AND key = $2
+"""
+
+
+class Adjustment(NamedTuple):
+    """An adjustment that is in the books: its entry's place, and whether it was there before."""
+
+    member: MemberRow
+    sequence: int
+    replayed: bool
+
+
+def _check(points: int, reason: str, key: str) -> list[UserError]:
+    errors = []
+    if not points or abs(points) > MAX_POINTS:
+        errors.append(UserError(ErrorCode.INVALID, "Points are a whole number, and not 0.", ("points",)))
+    if not reason.strip() or len(reason) > 500 or "\0" in reason:
+        errors.append(UserError(ErrorCode.INVALID, "A reason of 1 to 500 characters is needed.", ("reason",)))
+    if not 1 <= len(key) <= 255 or not key.isprintable():
+        message = "An idempotency key has 1 to 255 printable characters."
+        errors.append(UserError(ErrorCode.INVALID, message, ("idempotency_key",)))
+    return errors
+
+
+async def _settle_key(sql: asyncpg.Connection, program_id: UUID, key: str, request: int, member: UUID) -> bool:
+    """Claim a key for a request; return whether the same request has it already.
+
+    Raises:
+        Refused: another request has it.
+    """
+    if await sql.execute(_CLAIM, program_id, key, request, member, clock.now()) == "INSERT 0 1":
+        return False
+    row = await sql.fetchrow(_CLAIMED, program_id, key)
+    if (row["request_hash"], row["subject_id"]) != (request, member):
+        message = "The key was used before, for another adjustment."
+        raise refuse(ErrorCode.IDEMPOTENCY_CONFLICT, message, "idempotency_key")
+    return True
+
+
+async def adjust_points(program_id: UUID, ref: MemberRef, points: int, reason: str, key: str) -> Adjustment:
+    """Add points to a member's balance, or take them from it; never below zero.
+
+    What is added expires as the program's policy says, and can be spent at once. A key stands for
+    one adjustment in the whole program, for good.
+
+    Args:
+        points: signed and not zero, MAX_POINTS at most.
+        reason: 1 to 500 characters, which the member can read.
+        key: 1 to 255 characters of the caller's choice.
+
+    Raises:
+        Refused: bad input (every reason), no such member, a closed one, too few points, or the key
+            stands for another adjustment.
+        Unavailable: the database stayed away or busy; nothing was changed.
+    """
+    if errors := _check(points, reason, key):
+        raise Refused(errors)
+
+    async def work() -> Adjustment:
+        async with transaction() as sql:
+            (member,) = await find_members(sql, program_id, [ref])
+            if member is None:
+                raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
+            request = content_hash(orjson.dumps([points, reason]))
+            replayed = await _settle_key(sql, program_id, key, request, member.id)
+            if not replayed and member.status is MemberStatus.CLOSED:
+                raise refuse(ErrorCode.WRONG_STATE, "The member is closed; a balance that is closed stays.", "member")
+            now = clock.now()
+            policy = await load_policy(sql, program_id)
+            today = local_date(now, policy.zone)
+            operation = Operation(
+                account_id=member.id,
+                kind=EntryKind.ADJUST,
+                amount=points,
+                key=key_id("adjust", key),
+                request_hash=request,
+                occurred_at=now,
+                matures_on=today if points > 0 else None,
+                expires_on=policy.expiry.last_day(today) if points > 0 else None,
+                reason=reason,
+            )
+            (outcome,) = await apply(sql, terms(policy, now), [operation])
+            if outcome.status is Status.INSUFFICIENT:
+                message = f"The member has {max(0, outcome.available or 0)} points, and {-points} were to be taken."
+                raise refuse(ErrorCode.INSUFFICIENT_POINTS, message, "points")
+            if outcome.status is Status.TOO_MANY:
+                message = f"The member would have more points than can be counted ({MAX_POINTS})."
+                raise refuse(ErrorCode.LIMIT_REACHED, message, "points")
+            assert outcome.status in (Status.APPLIED, Status.REPLAYED), outcome
+            assert outcome.sequence
+            return Adjustment(member, outcome.sequence, replayed)
+
+    return await retrying(work)

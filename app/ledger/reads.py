@@ -1,0 +1,153 @@
+"""Reading balances and entries. What is due is settled first, so that no dead point is ever shown."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from app import clock
+from app.clock import end_of_day, local_date
+from app.database import connection, retrying, transaction
+from app.ledger.expiry import NEVER, add_months
+from app.ledger.operations import EntryKind
+from app.ledger.service import settle, terms
+from app.paging import Page, PageResult, keyset, page_result
+from app.programs.policy import ProgramPolicy
+
+MAX_EXPIRING_DAYS = 3660
+_MAX_EXPIRING = 1000
+
+_ACCOUNTS = """
+SELECT id, available, pending, reserved, lifetime_earned, lifetime_spent, lifetime_expired, next_due, active_on
+FROM account WHERE program_id = $1 AND id = ANY($2::uuid[])
+"""
+
+_ENTRY_COLUMNS = """
+account_id, sequence, kind, available_change, pending_change, reserved_change, available_after,
+reason, source, source_id, occurred_at, recorded_at, expires_on
+"""
+
+_ENTRIES = f"""
+SELECT {_ENTRY_COLUMNS} FROM ledger_entry /* scoped by: account */ WHERE account_id = $1
+"""  # noqa: S608 - nothing but constants
+
+_EXPIRING = """
+SELECT expires_on, sum(remaining)::bigint AS points FROM lot /* scoped by: account */
+WHERE account_id = $1 AND open AND NOT pending AND expires_on <= $2
+GROUP BY expires_on ORDER BY expires_on LIMIT $3
+"""
+
+
+class Balance(NamedTuple):
+    """One account's sums; `available` is below zero where the member owes."""
+
+    account_id: UUID
+    available: int
+    pending: int
+    reserved: int
+    lifetime_earned: int
+    lifetime_spent: int
+    lifetime_expired: int
+    next_due: date
+    active_on: date
+
+
+class Entry(NamedTuple):
+    """One movement as it is read; changes are signed."""
+
+    account_id: UUID
+    sequence: int
+    kind: EntryKind
+    available_change: int
+    pending_change: int
+    reserved_change: int
+    available_after: int
+    reason: str | None
+    source: str | None
+    source_id: UUID | None
+    occurred_at: datetime
+    recorded_at: datetime
+    expires_on: date | None
+
+
+class ExpiringPoints(NamedTuple):
+    points: int
+    expires_at: datetime
+
+
+def _idle_day(balance: Balance, policy: ProgramPolicy) -> date:
+    """Return the last day on which an account's points live if nothing happens; NEVER without that policy."""
+    months = policy.expiry.inactive_months
+    if months is None:
+        return NEVER
+    return add_months(max(balance.active_on, local_date(policy.expiry_changed_at, policy.zone)), months)
+
+
+async def get_balances(policy: ProgramPolicy, accounts: Sequence[UUID]) -> list[Balance | None]:
+    """Return the balances of accounts of one program, in the order given; None where there is none.
+
+    Accounts with something due are settled first, in a transaction of their own.
+    """
+    now = clock.now()
+    today = local_date(now, policy.zone)
+
+    async def read(sql: asyncpg.Connection, wanted: Sequence[UUID]) -> dict[UUID, Balance]:
+        return {row["id"]: Balance(*row) for row in await sql.fetch(_ACCOUNTS, policy.program_id, wanted)}
+
+    async with connection() as sql:
+        found = await read(sql, list(accounts))
+    due = [
+        each.account_id
+        for each in found.values()
+        if each.next_due <= today or (each.available > 0 and _idle_day(each, policy) < today)
+    ]
+    if due:
+
+        async def work() -> dict[UUID, Balance]:
+            async with transaction() as sql:
+                await settle(sql, terms(policy, now), due)
+                return await read(sql, due)
+
+        found |= await retrying(work)
+    return [found.get(account) for account in accounts]
+
+
+async def list_entries(account_id: UUID, page: Page) -> PageResult[Entry]:
+    """Return a page of an account's entries, the newest first; whose it is the caller has checked."""
+    part = keyset(("sequence",), descending=True, page=page, first_param=2)
+    async with connection() as sql:
+        rows = await sql.fetch(
+            f"{_ENTRIES} AND {part.where} ORDER BY {part.order_by} LIMIT {part.limit}", account_id, *part.args
+        )
+    return page_result([Entry._make(row) for row in rows], page)
+
+
+async def get_entry(program_id: UUID, account_id: UUID, sequence: int) -> Entry | None:
+    """Return one entry, if its account belongs to the program."""
+    async with connection() as sql:
+        row = await sql.fetchrow(
+            _ENTRIES + " AND sequence = $3 AND EXISTS (SELECT FROM account WHERE id = $1 AND program_id = $2)",
+            account_id,
+            program_id,
+            sequence,
+        )
+    return None if row is None else Entry._make(row)
+
+
+async def list_expiring(policy: ProgramPolicy, balance: Balance, within_days: int) -> list[ExpiringPoints]:
+    """Return the available points that expire within so many days (0 is today), soonest first.
+
+    Args:
+        within_days: 0 to MAX_EXPIRING_DAYS.
+    """
+    until = date.fromordinal(local_date(clock.now(), policy.zone).toordinal() + within_days)
+    idle_day = _idle_day(balance, policy)
+    async with connection() as sql:
+        rows = await sql.fetch(_EXPIRING, balance.account_id, min(until, idle_day), _MAX_EXPIRING)
+    expiring = [ExpiringPoints(row["points"], end_of_day(row["expires_on"], policy.zone)) for row in rows]
+    rest = balance.available - sum(each.points for each in expiring)
+    if idle_day <= until and rest > 0:
+        expiring.append(ExpiringPoints(rest, end_of_day(idle_day, policy.zone)))
+    return expiring

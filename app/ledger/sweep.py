@@ -1,0 +1,77 @@
+"""Keeping the books fresh: settling accounts on which something is due, though nobody touches them."""
+
+from datetime import date
+from uuid import UUID
+
+import asyncpg
+
+from app import clock
+from app.clock import local_date
+from app.database import connection, retrying, transaction
+from app.ledger.service import MAX_BATCH, settle, terms
+from app.programs.policies import load_policy
+from app.programs.policy import ProgramPolicy
+
+_PROGRAMS = "SELECT id FROM program /* scoped by: worker */ WHERE id > $1 ORDER BY id LIMIT 100"
+
+_DUE = "SELECT id FROM account WHERE program_id = $1 AND next_due <= $2 ORDER BY next_due, id LIMIT $3"
+
+# Accounts that were last touched before the program chose inactivity do not know their day yet.
+_IDLE = """
+SELECT id FROM account
+WHERE program_id = $1 AND available > 0 AND (greatest(active_on, $3) + make_interval(months => $4))::date < $2
+ORDER BY id LIMIT $5
+"""
+
+
+async def _settle(policy: ProgramPolicy, accounts: list[UUID]) -> None:
+    async def work() -> None:
+        async with transaction() as sql:
+            await settle(sql, terms(policy, clock.now()), accounts)
+
+    await retrying(work)
+
+
+async def _due(sql: asyncpg.Connection, policy: ProgramPolicy, today: date, idle: bool) -> list[UUID]:
+    rows = await sql.fetch(_DUE, policy.program_id, today, MAX_BATCH)
+    if not rows and idle and policy.expiry.inactive_months is not None:
+        since = local_date(policy.expiry_changed_at, policy.zone)
+        rows = await sql.fetch(_IDLE, policy.program_id, today, since, policy.expiry.inactive_months, MAX_BATCH)
+    return [row["id"] for row in rows]
+
+
+async def sweep_program(program_id: UUID, *, idle: bool = False) -> int:
+    """Settle every account of a program on which something is due today, in the program's zone.
+
+    Safe to run twice and on two workers at once: an account that is settled has nothing due.
+
+    Args:
+        idle: look, too, for accounts that fell idle under a policy they have not met yet, which
+            reads all of the program's accounts.
+
+    Returns:
+        How many accounts were settled.
+    """
+    total = 0
+    while True:
+        async with connection() as sql:
+            policy = await load_policy(sql, program_id)
+            accounts = await _due(sql, policy, local_date(clock.now(), policy.zone), idle)
+        if not accounts:
+            return total
+        await _settle(policy, accounts)
+        total += len(accounts)
+
+
+async def sweep(*, idle: bool = False) -> int:
+    """Settle what is due in every program; see `sweep_program`."""
+    total = 0
+    last = UUID(int=0)
+    while True:
+        async with connection() as sql:
+            programs = [row["id"] for row in await sql.fetch(_PROGRAMS, last)]
+        if not programs:
+            return total
+        for program_id in programs:
+            total += await sweep_program(program_id, idle=idle)
+        last = programs[-1]

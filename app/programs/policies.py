@@ -1,0 +1,39 @@
+"""Reading a program's policy."""
+
+from uuid import UUID
+
+import asyncpg
+
+from app.errors import ErrorCode, refuse
+from app.ledger.expiry import ExpiryKind, ExpiryPolicy
+from app.programs.policy import MultiplierStacking, ProgramPolicy, Rounding
+
+_POLICY = """
+SELECT id, rules_version, currency, timezone, rounding, multiplier_stacking, max_points_per_day, pending_days,
+    expiry_kind, expiry_months, expiry_changed_at, debt_limit
+FROM program WHERE id = $1
+"""
+
+
+async def load_policy(sql: asyncpg.Connection, program_id: UUID) -> ProgramPolicy:
+    """Return a program's policy as it is now.
+
+    Raises:
+        Refused: there is no such program.
+    """
+    row = await sql.fetchrow(_POLICY, program_id)
+    if row is None:
+        raise refuse(ErrorCode.NOT_FOUND, "There is no such program.")
+    return ProgramPolicy(
+        program_id=row["id"],
+        version=row["rules_version"],
+        currency=row["currency"],
+        timezone=row["timezone"],
+        rounding=Rounding(row["rounding"]),
+        multiplier_stacking=MultiplierStacking(row["multiplier_stacking"]),
+        max_points_per_day=row["max_points_per_day"],
+        pending_days=row["pending_days"],
+        expiry=ExpiryPolicy(ExpiryKind(row["expiry_kind"]), row["expiry_months"]),
+        expiry_changed_at=row["expiry_changed_at"],
+        debt_limit=row["debt_limit"],
+    )

@@ -1,0 +1,103 @@
+"""The queue, with arq behind it: how jobs are named, encoded, retried and bounded."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.worker import Retry, Worker, func
+from redis.exceptions import RedisError
+
+from app.database import TRANSIENT
+from app.errors import Unavailable
+from app.metrics import ERRORS
+from app.outbox.service import Queue
+from app.settings import Settings
+
+log = structlog.get_logger("laurel.worker")
+
+JOB_TIMEOUT_SECONDS = 30
+_MAX_TRIES = 5
+_MAX_JOBS = 2
+_POLL_SECONDS = 0.02
+
+Job = Callable[[UUID], Awaitable[Any]]
+
+
+def queue_name(queue: Queue) -> str:
+    """Return the key of a queue in Redis."""
+    return f"laurel:queue:{queue}"
+
+
+def _encode(value: dict[str, Any]) -> bytes:
+    return msgspec.msgpack.encode(value, enc_hook=repr)
+
+
+# arq's default is pickle, which would run whatever somebody writes into Redis.
+_CODEC: dict[str, Any] = {"job_serializer": _encode, "job_deserializer": msgspec.msgpack.decode}
+
+
+async def connect(settings: Settings) -> ArqRedis:
+    """Open a connection to the queue.
+
+    Raises:
+        RedisError, OSError: Redis cannot be reached.
+    """
+    assert settings.redis_url
+    address = RedisSettings.from_dsn(settings.redis_url)
+    address.conn_retries = 0
+    address.conn_timeout = 2
+    return await create_pool(address, **_CODEC)
+
+
+async def push(redis: ArqRedis, queue: Queue, batches: Sequence[UUID]) -> None:
+    """Tell the queue which batches of the outbox there are to do.
+
+    Raises:
+        RedisError, OSError: Redis is away; the outbox sends again what it did not hear of.
+    """
+    for batch in batches:
+        await redis.enqueue_job(queue, batch.hex, _job_id=f"{queue}:{batch.hex}", _queue_name=queue_name(queue))
+
+
+def _guarded(queue: Queue, job: Job) -> Callable[..., Awaitable[None]]:
+    """Wrap a job: what may pass is tried again, anything else is told and left to the outbox.
+
+    arq by itself drops a job on any exception, so none but Retry may leave it.
+    """
+
+    async def run(ctx: dict[str, Any], batch: str) -> None:
+        try:
+            async with asyncio.timeout(JOB_TIMEOUT_SECONDS - 5):
+                await job(UUID(hex=batch))
+        except (*TRANSIENT, Unavailable, RedisError) as error:
+            wait = min(30.0, 0.5 * 2 ** ctx["job_try"]) * random.uniform(0.5, 1.5)  # noqa: S311
+            log.warning("job_retried", queue=queue, batch=batch, attempt=ctx["job_try"], error=repr(error))
+            if ctx["job_try"] < _MAX_TRIES:
+                raise Retry(defer=wait) from error
+        except Exception:
+            ERRORS.labels("worker").inc()
+            log.exception("job_failed", queue=queue, batch=batch)
+
+    return run
+
+
+def make_worker(redis: ArqRedis, queue: Queue, job: Job) -> Worker:
+    """Make the worker of one queue; short jobs, no results kept, no signals of its own."""
+    return Worker(
+        functions=[func(_guarded(queue, job), name=queue, timeout=JOB_TIMEOUT_SECONDS, max_tries=_MAX_TRIES, keep_result=0)],  # type: ignore[arg-type]
+        redis_pool=redis,
+        queue_name=queue_name(queue),
+        handle_signals=False,
+        max_jobs=_MAX_JOBS,
+        job_timeout=JOB_TIMEOUT_SECONDS,
+        keep_result=0,
+        poll_delay=_POLL_SECONDS,
+        health_check_interval=60,
+        log_results=False,
+        **_CODEC,
+    )

@@ -1,0 +1,50 @@
+"""From the outbox to the queue, and back again when nobody finished."""
+
+import asyncio
+
+import structlog
+from arq.connections import ArqRedis
+from redis.exceptions import RedisError
+
+from app import clock
+from app.database import TRANSIENT
+from app.metrics import QUEUE_AGE, QUEUE_WAITING
+from app.outbox import service as outbox
+from app.outbox.service import Queue
+from workers.queue import push
+
+log = structlog.get_logger("laurel.relay")
+
+_IDLE_SECONDS = 0.1
+_TAKE_BACK_SECONDS = 1.0
+
+
+async def relay(redis: ArqRedis, queue: Queue) -> None:
+    """Send the queue's work on as it appears, until cancelled.
+
+    Any number of relays can run at once: rows that one is stamping are passed over by the others.
+    When Redis refuses, the batch is stamped all the same, and comes up again after its lease.
+    """
+    while True:
+        batches = await outbox.stamp(queue, clock.now())
+        if batches:
+            await push(redis, queue, batches)
+        else:
+            await asyncio.sleep(_IDLE_SECONDS)
+
+
+async def take_back(queue: Queue) -> None:
+    """Look every second for batches whose lease has run out, until cancelled; and measure what waits."""
+    while True:
+        now = clock.now()
+        count = await outbox.take_back(queue, now)
+        if count:
+            log.warning("batches_taken_back", queue=queue, rows=count)
+        age, events = await outbox.waiting(now)
+        QUEUE_AGE.set(age or 0)
+        QUEUE_WAITING.set(events)
+        await asyncio.sleep(_TAKE_BACK_SECONDS)
+
+
+PASSING = (*TRANSIENT, RedisError, OSError)
+"""Errors of a loop that are worth another try a moment later."""
