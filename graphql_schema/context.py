@@ -1,0 +1,41 @@
+"""What the resolvers of one request share."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.requests import HTTPConnection
+from strawberry.dataloader import DataLoader
+
+from app.access.principal import ANONYMOUS, Principal
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Context:
+    """One request: who calls, and the loaders that collect what its resolvers ask for one by one."""
+
+    principal: Principal = ANONYMOUS
+    request: HTTPConnection | None = None
+    request_id: str = ""
+    loaders: dict[Callable[..., Any], DataLoader[Any, Any]] = field(default_factory=dict)
+
+    def loader(self, load: Callable[["Context", list[K]], Awaitable[Sequence[V]]]) -> DataLoader[K, V]:
+        """Return this request's loader for a function that loads many at once, in the order of the keys.
+
+        It lives as long as the request, so that nobody is answered from what another caller may see.
+        """
+        found = self.loaders.get(load)
+        if found is None:
+            found = self.loaders[load] = DataLoader(load_fn=partial(load, self))
+        return found
+
+
+def make_context(request: HTTPConnection, principal: Principal) -> Context:
+    """Return the context of a request, under the id that a middleware gave it or one of its own."""
+    request_id = request.scope.get("state", {}).get("request_id")
+    return Context(principal, request, request_id or secrets.token_hex(8))
