@@ -31,9 +31,10 @@ def new_id() -> UUID:
 
 
 def key_id(*parts: object) -> UUID:
-    """Return the UUID that stands for an idempotency key: the same parts, the same id, for good."""
+    """Return the UUID (version 8) that stands for an idempotency key: the same parts, the same id, for good."""
     digest = hashlib.blake2b(b"\0".join(str(part).encode() for part in parts), digest_size=16).digest()
-    return UUID(bytes=digest, version=8)
+    value = int.from_bytes(digest) & ~(0xF << 76) & ~(0b11 << 62)
+    return UUID(int=value | 0x8 << 76 | 0b10 << 62)
 
 
 def content_hash(content: bytes) -> int:

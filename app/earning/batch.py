@@ -21,7 +21,7 @@ from app.ids import key_id
 from app.ledger.expiry import NEVER
 from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Status
 from app.ledger.service import MAX_BATCH, apply, terms
-from app.members.service import MemberStatus
+from app.members.inputs import MemberStatus
 from app.metrics import EVENTS_EARNED, POINTS_EARNED
 
 log = structlog.get_logger("laurel.earning")
@@ -89,9 +89,9 @@ async def lock(sql: asyncpg.Connection, program_id: UUID, members: Sequence[UUID
     )
 
 
-def why_not(status: MemberStatus | None) -> str | None:
+def why_not(status: str | None) -> str | None:
     """Return why a member cannot earn; None for one who can."""
-    if status is MemberStatus.ACTIVE:
+    if status == MemberStatus.ACTIVE:
         return None
     return "There is no such member." if status is None else f"The member is {status.lower()} and earns nothing."
 

@@ -13,7 +13,7 @@ import orjson
 
 from app.earning.rules import MAX_AMOUNT, MAX_DECIMALS, EventKind
 from app.errors import ErrorCode, UserError
-from app.members.service import MemberRef
+from app.members.reads import MemberRef
 from app.programs.policy import ProgramPolicy
 
 MAX_EVENTS = 1000

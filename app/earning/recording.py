@@ -1,14 +1,15 @@
 """Recording events: at once with their points, or stored for a worker. One event is a batch of one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from app import clock
-from app.database import connection, retrying, transaction
+from app.database import retrying, transaction
 from app.earning import rulesets
 from app.earning.batch import Waiting, earn, lock, why_not
 from app.earning.events import (
@@ -25,7 +26,7 @@ from app.earning.events import (
 from app.earning.rules import EventKind
 from app.errors import ErrorCode, UserError
 from app.ids import new_id
-from app.members.service import MemberRef, find_members
+from app.members.reads import MemberRef, find_members
 from app.metrics import EVENTS_STORED
 from app.outbox.service import Queue
 
@@ -64,6 +65,9 @@ class Recorded(NamedTuple):
 
 
 Incoming = tuple[Purchase, MemberRef]
+"""An event on its way in, and whom it is about."""
+
+ZERO = Decimal(0)
 
 
 def _conflict(external_id: str) -> Recorded:
@@ -87,6 +91,10 @@ class _Incoming:
     def settle(self, n: int, result: Recorded) -> None:
         self.results[n] = result
         self.prepared.pop(n, None)
+
+    def fresh(self, inserted: set[UUID]) -> list[tuple[int, Prepared]]:
+        """Return those that were new, by position."""
+        return [(n, each) for n, each in self.prepared.items() if each.id in inserted]
 
     def finished(self) -> list[Recorded]:
         assert all(self.results)
@@ -134,19 +142,14 @@ def _columns(prepared: Sequence[Prepared], program_id: UUID, now: datetime) -> l
     ]
 
 
-async def _answer_known(
-    sql: asyncpg.Connection, program_id: UUID, batch: _Incoming, inserted: set[UUID]
-) -> dict[UUID, Prepared]:
-    """Answer for the events that were there before; return those that are new, by id."""
-    fresh = {each.id: each for each in batch.prepared.values() if each.id in inserted}
-    if len(fresh) < len(batch.prepared):
-        names = [each.external_id for each in batch.prepared.values() if each.id not in fresh]
+async def _answer_known(sql: asyncpg.Connection, program_id: UUID, batch: _Incoming) -> None:
+    """Answer for the events that are left in the batch, which were there before: as they are now."""
+    if batch.prepared:
+        names = [each.external_id for each in batch.prepared.values()]
         known = {row["external_id"]: event_from_row(row) for row in await sql.fetch(_KNOWN, program_id, names)}
         for n, each in list(batch.prepared.items()):
-            if each.id not in fresh:
-                event = known[each.external_id]
-                batch.settle(n, Recorded(event, True) if same_content(event, each) else _conflict(each.external_id))
-    return fresh
+            event = known[each.external_id]
+            batch.settle(n, Recorded(event, True) if same_content(event, each) else _conflict(each.external_id))
 
 
 def _event(prepared: Prepared, now: datetime) -> Event:
@@ -189,17 +192,17 @@ async def record_now(program_id: UUID, events: Sequence[Incoming]) -> list[Recor
             everybody = {each.member_id for each in batch.prepared.values() if each.member_id}
             locked = await lock(sql, program_id, list(everybody))
             rows = await sql.fetch(_INSERT_NOW, *_columns(list(batch.prepared.values()), program_id, now))
-            fresh = await _answer_known(sql, program_id, batch, {row["id"] for row in rows})
-            waiting = [
-                Waiting(each.id, each.member_id, each.occurred_at, each.amount) for each in fresh.values() if each.member_id
-            ]
-            waiting.sort(key=lambda event: (event.member_id, event.occurred_at))
-            earned = dict(zip((each.id for each in waiting), await earn(sql, locked, waiting, now), strict=True)) if waiting else {}
-            for n, each in list(batch.prepared.items()):
-                event = _event(each, now)
-                event.points, event.rejection = earned[each.id]
-                event.processed_at = now
-                batch.settle(n, Recorded(event))
+            fresh = batch.fresh({row["id"] for row in rows})
+            if fresh:
+                recorded = sorted((_event(each, now) for _, each in fresh), key=lambda event: (event.member_id, event.occurred_at))
+                waiting = [Waiting(event.id, event.member_id, event.occurred_at, event.amount or ZERO) for event in recorded]
+                for event, outcome in zip(recorded, await earn(sql, locked, waiting, now), strict=True):
+                    event.points, event.rejection, event.processed_at = outcome.points, outcome.rejection, now
+                by_id = {event.id: event for event in recorded}
+                for n, each in fresh:
+                    batch.settle(n, Recorded(by_id[each.id]))
+            # After the earning: an event may stand in the batch twice, and its second is a replay.
+            await _answer_known(sql, program_id, batch)
         return batch.finished()
 
     return await retrying(work)
@@ -227,10 +230,10 @@ async def store(program_id: UUID, events: Sequence[Incoming]) -> list[Recorded]:
                 return batch.finished()
             columns = _columns(list(batch.prepared.values()), program_id, now)
             rows = await sql.fetch(_STORE, *columns, Queue.EARNING)
-            fresh = await _answer_known(sql, program_id, batch, {row["id"] for row in rows})
-            for n, each in list(batch.prepared.items()):
+            for n, each in batch.fresh({row["id"] for row in rows}):
                 batch.settle(n, Recorded(_event(each, now)))
-        EVENTS_STORED.inc(len(fresh))
+            await _answer_known(sql, program_id, batch)
+        EVENTS_STORED.inc(len(rows))
         return batch.finished()
 
     return await retrying(work)

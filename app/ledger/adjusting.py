@@ -13,7 +13,8 @@ from app.errors import ErrorCode, Refused, UserError, refuse
 from app.ids import content_hash, key_id
 from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Status
 from app.ledger.service import apply, terms
-from app.members.service import MemberRef, MemberRow, MemberStatus, find_members
+from app.members.inputs import MemberStatus
+from app.members.reads import MemberRef, MemberRow, find_members
 from app.programs.policies import load_policy
 
 _CLAIM = """
@@ -87,7 +88,7 @@ async def adjust_points(program_id: UUID, ref: MemberRef, points: int, reason: s
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
             request = content_hash(orjson.dumps([points, reason]))
             replayed = await _settle_key(sql, program_id, key, request, member.id)
-            if not replayed and member.status is MemberStatus.CLOSED:
+            if not replayed and member.status == MemberStatus.CLOSED:
                 raise refuse(ErrorCode.WRONG_STATE, "The member is closed; a balance that is closed stays.", "member")
             now = clock.now()
             policy = await load_policy(sql, program_id)

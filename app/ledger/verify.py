@@ -30,7 +30,7 @@ CHECKS = {
             format('running sums are %s, %s, %s', available, pending, reserved)
         FROM (SELECT e.*, sum(available_change) OVER w AS available, sum(pending_change) OVER w AS pending,
                 sum(reserved_change) OVER w AS reserved
-            FROM ledger_entry e JOIN a ON a.id = e.account_id WINDOW w AS (PARTITION BY account_id ORDER BY sequence)) s
+            FROM ledger_entry e JOIN a ON a.id = e.account_id WINDOW w AS (PARTITION BY e.account_id ORDER BY e.sequence)) s
         WHERE (available_after, pending_after, reserved_after) IS DISTINCT FROM (available, pending, reserved)""",
     "lots hold what is available and pending": """
         SELECT a.id, format('%s available, %s pending', a.available, a.pending),

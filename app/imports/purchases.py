@@ -1,0 +1,303 @@
+"""Reading a file of purchase lines: columns, values, orders. Nothing here knows of a database."""
+
+import csv
+import gzip
+import io
+import lzma
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from pathlib import Path
+from typing import IO, NamedTuple
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+COLUMNS = ("order_id", "member_id", "time", "sku", "quantity", "unit_price", "amount", "name", "category", "brand")
+"""What a line can have. `amount` stands for the whole line, in place of `quantity` times `unit_price`."""
+
+_REQUIRED = ("order_id", "member_id", "time", "sku")
+_SPREADSHEET_ID = re.compile(r"\d+\.0+")
+_EXACT = Context(prec=60)
+_TIME_FORMATS = ("%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%Y/%m/%d %H:%M:%S")
+
+
+class ImportFileError(Exception):
+    """The file as a whole cannot be imported; the message says why."""
+
+
+class OrderLine(msgspec.Struct, gc=False):
+    """One line of an order, as the recording of events takes it."""
+
+    sku: str
+    name: str | None
+    category: str | None
+    brand: str | None
+    quantity: Decimal | None
+    amount: Decimal
+
+
+class Order(msgspec.Struct):
+    """The lines of one order; a purchase as the recording of events takes it."""
+
+    external_id: str
+    member_id: str
+    occurred_at: datetime | None
+    lines: list[OrderLine]
+    rows: list[tuple[int, Sequence[str]]]
+    """The rows that its lines come from, with their numbers, for the rejects file."""
+    amount: Decimal | None = None
+    currency: str | None = None
+    data: None = None
+
+
+class Reject(NamedTuple):
+    """A row that was not imported, and why."""
+
+    number: int
+    row: Sequence[str]
+    reason: str
+
+
+@dataclass
+class Contents:
+    """What a file holds: its good orders by time, its bad rows, and what was left out on purpose."""
+
+    header: list[str]
+    orders: list[Order] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    lines_read: int = 0
+    skipped_orders: int = 0
+    skipped_lines: int = 0
+
+
+def open_text(path: Path) -> tuple[IO[str], IO[bytes]]:
+    """Open a CSV file that may be packed with gzip or xz, whatever its name says.
+
+    Returns:
+        The text to read, and the file below it, whose position tells the progress.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    raw = path.open("rb")
+    magic = raw.read(6)
+    raw.seek(0)
+    stream: IO[bytes] = raw
+    if magic.startswith(b"\x1f\x8b"):
+        stream = gzip.open(raw)  # noqa: SIM115 - closed by whoever reads the text
+    elif magic == b"\xfd7zXZ\x00":
+        stream = lzma.open(raw)  # noqa: SIM115
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), raw
+
+
+def clean_id(value: str) -> str:
+    """Return an id as it was before a spreadsheet took it for a number: 17850.0 is 17850."""
+    value = value.strip()
+    return value.partition(".")[0] if value.endswith("0") and _SPREADSHEET_ID.fullmatch(value) else value
+
+
+class _Times:
+    """Reads times; those without an offset are the zone's. Orders repeat theirs, so each is read once."""
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self._zone = zone
+        self._known: dict[str, datetime] = {}
+
+    def read(self, text: str) -> datetime:
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = self._parse(text.strip())
+        return known
+
+    def _parse(self, text: str) -> datetime:
+        try:
+            time = datetime.fromisoformat(text)
+        except ValueError:
+            for form in _TIME_FORMATS:
+                try:
+                    time = datetime.strptime(text, form)  # noqa: DTZ007 - gets its zone below
+                    break
+                except ValueError:
+                    continue
+            else:
+                raise ValueError(f"{text!r} is not a time such as 2026-11-22 14:30:00.") from None
+        if time.tzinfo is None:
+            time = time.replace(tzinfo=self._zone)
+        return time.astimezone(UTC)
+
+
+def _number(text: str, what: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{what} {text!r} is not a number.") from None
+    if not number.is_finite():
+        raise ValueError(f"{what} {text!r} is not a number.")
+    return number
+
+
+class _Reader:
+    """Turns rows into lines of orders; which column holds what was settled from the header."""
+
+    def __init__(self, header: Sequence[str], columns: dict[str, str], zone: ZoneInfo, digits: int) -> None:
+        at = self._positions(header, columns)
+        self._order, self._member, self._time, self._sku = (at[name] for name in _REQUIRED)
+        self._quantity, self._price, self._amount = at.get("quantity"), at.get("unit_price"), at.get("amount")
+        self._texts = [at.get(name) for name in ("name", "category", "brand")]
+        self._width = max(at.values()) + 1
+        self._cent = Decimal(1).scaleb(-digits)
+        self._times = _Times(zone)
+        self._strings: dict[str, str] = {}
+
+    @staticmethod
+    def _positions(header: Sequence[str], columns: dict[str, str]) -> dict[str, int]:
+        names = [name.strip() for name in header]
+        at = {}
+        for logical in COLUMNS:
+            name = columns.get(logical, logical)
+            if name in names:
+                at[logical] = names.index(name)
+            elif logical in columns:
+                raise ImportFileError(f"The file has no column {name!r}; it has: {', '.join(names)}.")
+        missing = [name for name in _REQUIRED if name not in at]
+        if missing:
+            raise ImportFileError(f"Say with --columns which columns hold: {', '.join(missing)}. The file has: {', '.join(names)}.")
+        if "amount" not in at and not {"quantity", "unit_price"} <= at.keys():
+            raise ImportFileError("Say with --columns which columns hold quantity and unit_price, or the line's amount.")
+        return at
+
+    def order_id(self, row: Sequence[str]) -> str:
+        return clean_id(row[self._order]) if len(row) > self._order else ""
+
+    def line(self, row: Sequence[str]) -> tuple[str, str, OrderLine]:
+        """Return the member, the time as it stands there, and the line.
+
+        Raises:
+            ValueError: the row is bad; the message says why.
+        """
+        if len(row) < self._width:
+            raise ValueError(f"The row has {len(row)} columns, and {self._width} are needed.")
+        member = clean_id(row[self._member])
+        if not member:
+            raise ValueError("The row names no member.")
+        sku = clean_id(row[self._sku])
+        if not sku:
+            raise ValueError("The row names no SKU.")
+        quantity = Decimal(1) if self._quantity is None else _number(row[self._quantity], "The quantity")
+        if quantity <= 0:
+            raise ValueError(f"The quantity {quantity} is not more than 0: returns are not purchases.")
+        if self._amount is not None:
+            amount = _number(row[self._amount], "The amount")
+        else:
+            assert self._price is not None
+            amount = _EXACT.multiply(quantity, _number(row[self._price], "The unit price"))
+        if amount < 0:
+            raise ValueError(f"The amount {amount} is negative.")
+        amount = amount.quantize(self._cent, ROUND_HALF_UP, _EXACT)
+        strings = self._strings
+        name, category, brand = (
+            (strings.setdefault(row[at], row[at].strip()) or None) if at is not None else None for at in self._texts
+        )
+        return member, row[self._time], OrderLine(strings.setdefault(sku, sku), name, category, brand, quantity, amount)
+
+    def time(self, text: str) -> datetime:
+        return self._times.read(text)
+
+
+class _Orders:
+    """Orders as they grow. One bad line spoils its whole order: half an order would be a wrong amount."""
+
+    def __init__(self, contents: Contents, reader: _Reader) -> None:
+        self._contents = contents
+        self._reader = reader
+        self._orders: dict[str, Order] = {}
+        self._bad: dict[str, int] = {}
+
+    def add(self, number: int, order_id: str, row: Sequence[str]) -> None:
+        try:
+            if not order_id:
+                raise ValueError("The row names no order.")
+            member, time, line = self._reader.line(row)
+            order = self._orders.get(order_id)
+            if order is None:
+                order = self._orders[order_id] = Order(order_id, member, self._reader.time(time), [], [])
+            elif member != order.member_id:
+                raise ValueError(f"The order belongs to member {order.member_id} on its first line.")
+        except ValueError as error:
+            self._contents.rejects.append(Reject(number, row, str(error)))
+            if order_id:
+                self._bad.setdefault(order_id, number)
+            return
+        order.lines.append(line)
+        order.rows.append((number, row))
+
+    def finish(self) -> None:
+        """Hand the good orders over in the order in which they happened, and the bad ones' rows as rejects."""
+        for order_id, bad_row in self._bad.items():
+            spoiled = self._orders.pop(order_id, None)
+            reason = f"Row {bad_row} of the same order is bad, and half an order would be a wrong amount."
+            self._contents.rejects += [Reject(n, row, reason) for n, row in (spoiled.rows if spoiled else ())]
+        self._contents.orders = sorted(self._orders.values(), key=_time_of)
+
+
+def _time_of(order: Order) -> datetime:
+    assert order.occurred_at
+    return order.occurred_at
+
+
+def read_purchases(
+    path: Path,
+    columns: dict[str, str],
+    zone: ZoneInfo,
+    digits: int,
+    skip_prefixes: Sequence[str] = (),
+    advance: Callable[[int], object] = lambda position: None,
+) -> Contents:
+    """Read a whole file, and group its lines into orders; an order's lines need not stand together.
+
+    Takes about 1 KB of memory for each line.
+
+    Args:
+        columns: the file's name for each of COLUMNS that goes by another name there.
+        zone: of times without an offset.
+        digits: decimal places to which quantity times unit price is rounded, half up.
+        skip_prefixes: orders whose id starts with one of these are left out.
+        advance: is told the position in the file, in bytes of the file as it lies on disk.
+
+    Raises:
+        ImportFileError: the file is empty, lacks a column, or is not what it seems to be.
+        OSError: it cannot be read.
+    """
+    text, raw = open_text(path)
+    with raw, text:
+        rows = csv.reader(text)
+        header: list[str] | None = None
+        try:
+            header = next(rows, None)
+            if header is None:
+                raise ImportFileError("The file is empty.")
+            contents = Contents(header)
+            reader = _Reader(header, columns, zone, digits)
+            orders = _Orders(contents, reader)
+            skipped: set[str] = set()
+            prefixes = tuple(skip_prefixes)
+            for number, row in enumerate(rows, start=2):
+                if not row:
+                    continue
+                contents.lines_read += 1
+                if not number % 5000:
+                    advance(raw.tell())
+                order_id = reader.order_id(row)
+                if prefixes and order_id.startswith(prefixes):
+                    skipped.add(order_id)
+                    contents.skipped_lines += 1
+                else:
+                    orders.add(number, order_id, row)
+        except (UnicodeDecodeError, csv.Error, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise ImportFileError(f"The file cannot be read as CSV in UTF-8 after {contents.lines_read if header else 0} rows: {error}") from error
+    contents.skipped_orders = len(skipped)
+    orders.finish()
+    return contents

@@ -1,0 +1,155 @@
+"""Members, read: one, many at once in three statements at most, or a page of them."""
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from app.database import connection
+from app.errors import ErrorCode, refuse
+from app.paging import Page, PageResult, keyset, page_result
+from app.validation import is_line
+
+LONGEST_SEARCH = 320
+
+COLUMNS = (
+    "id, program_id, external_id, email, phone, name, birthday, locale, attributes, status, "
+    "joined_at, created_at, updated_at"
+)
+_QUALIFIED = ", ".join(f"m.{column}" for column in COLUMNS.split(", "))
+
+# No text that starts with a prefix sorts after the prefix and this, the last code point of all.
+_LAST = "\U0010ffff"
+_TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+# Ranges instead of LIKE: nothing to escape, and the indexes serve them under any plan.
+_MATCHES = """(
+    (external_id >= $2 AND external_id < $3) OR (phone >= $2 AND phone < $3)
+    OR (lower(email) >= $4 AND lower(email) < $5) OR (lower(name) >= $4 AND lower(name) < $5)
+)"""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A member as the database has them; times are in UTC, `attributes` is a JSON object."""
+
+    id: UUID
+    program_id: UUID
+    external_id: str
+    email: str | None
+    phone: str | None
+    name: str | None
+    birthday: date | None
+    locale: str | None
+    attributes: dict[str, Any]
+    status: str
+    joined_at: datetime
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRef:
+    """What names a member within a program: exactly one of the three.
+
+    E-mail addresses are matched without regard to the case of a to z.
+    """
+
+    id: UUID | None = None
+    external_id: str | None = None
+    email: str | None = None
+
+    def __post_init__(self) -> None:
+        given = (self.id is not None) + (self.external_id is not None) + (self.email is not None)
+        assert given == 1, "a reference names a member in exactly one way"
+
+    @property
+    def field(self) -> str:
+        """By what it names the member: the field to blame when there is none."""
+        return "id" if self.id is not None else "email" if self.email is not None else "external_id"
+
+
+_BY_ID = f"""
+SELECT t.n, {_QUALIFIED} FROM unnest($2::uuid[]) WITH ORDINALITY AS t(value, n)
+JOIN member m ON m.program_id = $1 AND m.id = t.value
+"""  # noqa: S608 - nothing but constants, here and below
+_BY_EXTERNAL_ID = f"""
+SELECT t.n, {_QUALIFIED} FROM unnest($2::text[]) WITH ORDINALITY AS t(value, n)
+JOIN member m ON m.program_id = $1 AND m.external_id = t.value
+"""  # noqa: S608
+_BY_EMAIL = f"""
+SELECT t.n, {_QUALIFIED} FROM unnest($2::text[]) WITH ORDINALITY AS t(value, n)
+JOIN member m ON m.program_id = $1 AND lower(m.email) = lower(t.value COLLATE "C")
+"""  # noqa: S608
+
+
+async def find_members(
+    sql: asyncpg.Connection, program_id: UUID, refs: Sequence[MemberRef]
+) -> list[MemberRow | None]:
+    """Return the members that references name, in their order, and None for those that name nobody.
+
+    Args:
+        sql: any connection; within a transaction it sees what that has written.
+        refs: any mixture, repetitions too; one statement for each way of naming that is used.
+    """
+    found: list[MemberRow | None] = [None] * len(refs)
+    for statement, values in (
+        (_BY_ID, [(ref.id, n) for n, ref in enumerate(refs) if ref.id is not None]),
+        (_BY_EXTERNAL_ID, [(ref.external_id, n) for n, ref in enumerate(refs) if _storable(ref.external_id)]),
+        (_BY_EMAIL, [(ref.email, n) for n, ref in enumerate(refs) if _storable(ref.email)]),
+    ):
+        if not values:
+            continue
+        for row in await sql.fetch(statement, program_id, [value for value, _ in values]):
+            found[values[row[0] - 1][1]] = MemberRow(*row[1:])
+    return found
+
+
+def _storable(text: str | None) -> bool:
+    # PostgreSQL has no NUL and no halves of surrogate pairs: asking for them would be an error there.
+    return text is not None and is_line(text)
+
+
+async def get_member(program_id: UUID, ref: MemberRef) -> MemberRow | None:
+    """Return one member of a program; None when the reference names nobody there."""
+    async with connection() as sql:
+        return (await find_members(sql, program_id, [ref]))[0]
+
+
+async def list_members(program_id: UUID, page: Page, search: str | None = None) -> PageResult[MemberRow]:
+    """Return a page of a program's members, in the order in which they were enrolled.
+
+    Args:
+        page: its keys are (id,).
+        search: how an external id, an e-mail address, a phone number or a name begins; e-mail
+            addresses and names without regard to the case of a to z. Space around it is nothing.
+
+    Raises:
+        Refused: INVALID, the search is longer than 320 characters or not a line of text.
+    """
+    prefix = (search or "").strip()
+    if len(prefix) > LONGEST_SEARCH or not is_line(prefix):
+        message = f"Search must be a line of at most {LONGEST_SEARCH} characters."
+        raise refuse(ErrorCode.INVALID, message, "search")
+    args: list[Any] = [program_id]
+    condition = "program_id = $1"
+    if prefix:
+        condition += f" AND {_MATCHES}"
+        args += [prefix, prefix + _LAST, _lower(prefix), _lower(prefix) + _LAST]
+    keys = keyset(["id"], page=page, first_param=len(args) + 1)
+    statement = f"""
+        SELECT {COLUMNS} FROM member WHERE {condition} AND {keys.where}
+        ORDER BY {keys.order_by} LIMIT {keys.limit}
+    """  # noqa: S608 - parts that are constants, values are parameters
+    async with connection() as sql:
+        rows = await sql.fetch(statement, *args, *keys.args)
+    return page_result([MemberRow(*row) for row in rows], page)
+
+
+def _lower(text: str) -> str:
+    """Return a text as lower() of PostgreSQL makes it under the collation "C": a to z only."""
+    return text.translate(_TO_LOWER)
