@@ -136,13 +136,13 @@ async def list_members(program_id: UUID, page: Page, search: str | None = None) 
         message = f"Search must be a line of at most {LONGEST_SEARCH} characters."
         raise refuse(ErrorCode.INVALID, message, "search")
     args: list[Any] = [program_id]
-    condition = "program_id = $1"
+    matches = "TRUE"
     if prefix:
-        condition += f" AND {_MATCHES}"
+        matches = _MATCHES
         args += [prefix, prefix + _LAST, _lower(prefix), _lower(prefix) + _LAST]
     keys = keyset(["id"], page=page, first_param=len(args) + 1)
     statement = f"""
-        SELECT {COLUMNS} FROM member WHERE {condition} AND {keys.where}
+        SELECT {COLUMNS} FROM member WHERE program_id = $1 AND {matches} AND {keys.where}
         ORDER BY {keys.order_by} LIMIT {keys.limit}
     """  # noqa: S608 - parts that are constants, values are parameters
     async with connection() as sql:
