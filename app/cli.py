@@ -1,13 +1,11 @@
 """The command line: `laurel run` for everything at once, one command for each part of it."""
 
-import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from app.settings import Settings
+from app.commands import prepared, use
 
 HELP = """A self-hosted engine for rewards programs.
 
@@ -28,31 +26,6 @@ app = typer.Typer(
 )
 
 
-def _prepared() -> "Settings":
-    """Return this process's settings, with its logs configured and its fate tied to its supervisor's."""
-    from app import logs
-    from app.embedded.process import die_with_parent
-    from app.settings import settings
-
-    if supervisor := os.environ.get("LAUREL_SUPERVISOR_PID"):
-        die_with_parent(int(supervisor))
-    known = settings()
-    logs.configure(known)
-    return known
-
-
-def _resolved(known: "Settings") -> "Settings":
-    """Fill in the servers of the running instance, for this process and those that it starts."""
-    from app.embedded import resolve_servers
-    from app.settings import settings
-
-    resolved = resolve_servers(known)
-    os.environ["LAUREL_DATABASE_URL"] = resolved.database_url or ""
-    os.environ["LAUREL_REDIS_URL"] = resolved.redis_url or ""
-    settings.cache_clear()
-    return resolved
-
-
 @app.command()
 def run() -> None:
     """Start everything on this machine: PostgreSQL and Redis where none is set, the API, a worker.
@@ -62,7 +35,7 @@ def run() -> None:
     """
     from app import supervisor
 
-    raise typer.Exit(supervisor.run(_prepared()))
+    raise typer.Exit(supervisor.run(prepared()))
 
 
 @app.command()
@@ -79,11 +52,14 @@ def serve(
     ] = 1,
 ) -> None:
     """Serve the API. Uses DATABASE_URL and REDIS_URL, or the servers of a running `laurel run`."""
-    known = _prepared()
+    known = prepared()
+    from app.embedded import resolve_servers
     from app.serving import serve as serve_api
 
+    resolved = resolve_servers(known)
+    use(resolved)
     update = {"host": host or known.host, "port": port or known.port}
-    serve_api(_resolved(known).model_copy(update=update), processes=processes)
+    serve_api(resolved.model_copy(update=update), processes=processes)
 
 
 @app.command()
@@ -94,10 +70,13 @@ def work(
     ] = None,
 ) -> None:
     """Do what waits in the queues. Uses DATABASE_URL and REDIS_URL, or those of a running `laurel run`."""
-    known = _prepared()
+    known = prepared()
+    from app.embedded import resolve_servers
     from workers.main import run as run_worker
 
-    run_worker(_resolved(known), queue or [])
+    resolved = resolve_servers(known)
+    use(resolved)
+    run_worker(resolved, queue or [])
 
 
 @app.command()
@@ -109,12 +88,11 @@ def migrate(
     """Bring the database's tables up to this version. Safe to run many times and at the same time."""
     import asyncio
 
-    known = _prepared()
     from app.embedded import command_servers
     from app.migrate import migrate as migrate_database
     from app.migrate import pending
 
-    with command_servers(known) as resolved:
+    with command_servers(prepared(), redis=False) as resolved:
         if check:
             names = asyncio.run(pending(resolved))
             for name in names:

@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from app import banner
+from app.commands import SUPERVISOR_VARIABLE
 from app.embedded import (
     EmbeddedPostgres,
     EmbeddedRedis,
@@ -31,7 +32,6 @@ from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-SUPERVISOR_VARIABLE = "LAUREL_SUPERVISOR_PID"
 LISTENER_VARIABLE = "LAUREL_LISTENER_FD"
 
 _API_READY_SECONDS = 60
@@ -121,9 +121,7 @@ class Keeper:
             delay = min(_FIRST_DELAY_SECONDS * 2**self.deaths, _LONGEST_DELAY_SECONDS)
             self.deaths += 1
             self._again_at = now + delay
-            log.warning(
-                "supervisor.child_died", child=self.program.name, again_in_seconds=round(delay, 1)
-            )
+            log.warning("supervisor.child_died", child=self.program.name, again_in_seconds=round(delay, 1))
 
 
 class _Signals:

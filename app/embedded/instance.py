@@ -172,17 +172,21 @@ def resolve_servers(settings: Settings) -> Settings:
 
 
 @contextmanager
-def command_servers(settings: Settings) -> Iterator[Settings]:
+def command_servers(settings: Settings, *, redis: bool = True) -> Iterator[Settings]:
     """Lend the servers to a command that runs for a moment: given, running, or started for it.
 
     The servers are those that the settings name, else those of the instance that runs in the data
     folder, else the embedded ones, started for this command alone.
 
+    Args:
+        settings: what the environment says.
+        redis: False for a command that needs the database only.
+
     Raises:
         AlreadyRunningError: another command has been using the data folder for 30 seconds.
         StartError: a server does not start.
     """
-    if settings.database_url and settings.redis_url:
+    if settings.database_url and (settings.redis_url or not redis):
         yield settings
         return
     data_dir = prepare_data_dir(settings)
@@ -199,15 +203,15 @@ def command_servers(settings: Settings) -> Iterator[Settings]:
                 if time.monotonic() >= deadline:
                     raise
                 continue
-            resolved = _start(stack, data_dir, settings)
+            resolved = _start(stack, data_dir, settings, redis)
             break
         yield resolved
 
 
-def _start(stack: ExitStack, data_dir: Path, settings: Settings) -> Settings:
+def _start(stack: ExitStack, data_dir: Path, settings: Settings, redis: bool) -> Settings:
     update = {}
     if not settings.database_url:
         update["database_url"] = stack.enter_context(EmbeddedPostgres(data_dir)).url()
-    if not settings.redis_url:
+    if redis and not settings.redis_url:
         update["redis_url"] = stack.enter_context(EmbeddedRedis(data_dir)).url()
     return settings.model_copy(update=update)
