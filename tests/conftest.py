@@ -4,6 +4,7 @@ Each worker process of pytest has its own database and its own numbered Redis da
 emptied between tests: a test makes the program that it works in, and sees nothing of any other.
 """
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+import structlog
 
 from app import database
 from app.settings import Settings
@@ -22,6 +24,9 @@ from tests.servers import Addresses, make_database, running_servers
 # What the person at the keyboard has set is not what the tests are about.
 for _name in [name for name in os.environ if name.startswith("LAUREL_")] + ["DATABASE_URL", "REDIS_URL"]:
     os.environ.pop(_name, None)
+
+# Events below a warning are noise here; the tests of the logs configure them for themselves.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 _STARTED = pytest.StashKey[ExitStack]()
 _ADDRESSES = pytest.StashKey[Addresses]()
@@ -83,4 +88,5 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment of a machine on which nobody has set anything of Laurel's, for child processes."""
     for name in [name for name in os.environ if name.startswith("LAUREL_")]:
         monkeypatch.delenv(name)
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
