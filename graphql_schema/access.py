@@ -69,7 +69,7 @@ BY_TYPE = Policy(reach=Reach.TYPE)
 )
 class Requires:
     scope: str | None = strawberry.field(
-        description="The scope that an API key needs; without it any key will do.", default=None
+        description="The scope that an API key needs; without it any key will do.", default=strawberry.UNSET
     )
     member: bool = strawberry.field(
         description="Whether a member's own token will do as well.", default=False
@@ -88,9 +88,11 @@ def _declare(field: StrawberryField, policy: Policy) -> None:
     # dataclasses seal a field's metadata; a new mapping is what its own copies take along.
     field.metadata = {**field.metadata, _METADATA: policy}  # type: ignore[assignment]
     if policy.reach is Reach.HERE:
-        scope = None if policy.scope is None else str(policy.scope)
+        scope = strawberry.UNSET if policy.scope is None else str(policy.scope)
         field.directives = [*field.directives, Requires(scope=scope, member=policy.member)]
-    field.description = " ".join(filter(None, (field.description, policy.sentence))) or None
+    said = field.description or ""
+    said = f"{said}." if said and said[-1] not in ".!?" else said
+    field.description = " ".join(filter(None, (said, policy.sentence))) or None
 
 
 def field(

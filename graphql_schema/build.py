@@ -110,6 +110,13 @@ class LaurelSchema(Schema):
             return PreExecutionError(data=None, errors=public)
         return ExecutionResult(result.data, public)
 
+    def execute_sync(self, *args: Any, **kwargs: Any) -> ExecutionResult:
+        """Run an operation without a loop, as introspection needs it; else as `execute`."""
+        result = super().execute_sync(*args, **kwargs)
+        if result.errors:
+            result.errors = public_errors(result.errors)
+        return result
+
     def _admit(
         self,
         prepared: Prepared,

@@ -54,7 +54,9 @@ _DATES = 'Date must be a day written YYYY-MM-DD, such as "2026-03-01"'
 
 
 def _reject(expected: str, value: object) -> NoReturn:
-    shown = value if isinstance(value, str) else repr(value)
+    # Python refuses to write out thousands of digits.
+    huge = isinstance(value, int) and value.bit_length() > 128
+    shown = "a far larger number" if huge else value if isinstance(value, str) else repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
     raise GraphQLError(f"{expected}; got {shown}.")
 

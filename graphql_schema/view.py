@@ -19,6 +19,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from app.access.principal import Principal
+from app.access.tokens import InvalidCredential
 from app.errors import Denied
 from app.settings import Settings
 from graphql_schema.build import LaurelSchema
@@ -150,8 +151,8 @@ class GraphQLView(GraphQL[Context, None]):
 
     Args:
         schema: what `build_schema` returned.
-        authenticate: tells who sends a request. It may raise Denied for a credential that is
-            not good (401), Unavailable (503), or Starlette's HTTPException for anything else.
+        authenticate: tells who sends a request. It may raise InvalidCredential
+            (401), Unavailable (503), or Starlette's HTTPException for anything else.
         context: makes what the resolvers share, of the request and its principal.
         settings: bounds the body and the time.
         ide: answers browsers' page loads; without it they get JSON like everyone.
@@ -223,7 +224,7 @@ class GraphQLView(GraphQL[Context, None]):
     async def _principal(self, request: Request) -> Principal:
         try:
             return await self._authenticate(request)
-        except Denied as denied:
+        except (Denied, InvalidCredential) as denied:
             raise _RefusedError(401, str(denied), UNAUTHENTICATED, www_authenticate="Bearer") from None
         except HTTPException as error:
             code = "RATE_LIMITED" if error.status_code == 429 else BAD_REQUEST
