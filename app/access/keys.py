@@ -11,7 +11,7 @@ from app.access.cache import forget, key_credential
 from app.access.models import ApiKey
 from app.access.scopes import PROGRAM_SCOPES, Scope
 from app.access.tenancy import scoped
-from app.database import retrying, transaction
+from app.database import connection, retrying, transaction
 from app.errors import ErrorCode, refuse
 from app.ids import new_id
 from app.paging import Page, PageResult, page_result
@@ -123,6 +123,13 @@ async def revoke_api_key(program_id: UUID, key_id: UUID) -> ApiKey:
 async def get_api_key(program_id: UUID, key_id: UUID) -> ApiKey | None:
     """Return a key of a program, revoked or not; None when it has no such key."""
     return await scoped(ApiKey, program_id).get_or_none(id=key_id)
+
+
+async def program_of_key(key_id: UUID) -> UUID | None:
+    """Return the program that a key belongs to. For operators: requests know their own program."""
+    async with connection() as sql:
+        program_id: UUID | None = await sql.fetchval("SELECT program_id FROM api_key WHERE id = $1", key_id)
+        return program_id
 
 
 async def list_api_keys(program_id: UUID, page: Page) -> PageResult[ApiKey]:

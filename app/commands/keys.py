@@ -51,15 +51,19 @@ def list_keys(program: _PROGRAM) -> None:
     async def work() -> list["ApiKey"]:
         return await _all_keys((await _program(program)).id)
 
-    table = Table("Id", "Begins with", "Name", "Scopes", "Made", "Last used", "Revoked", box=None)
+    table = Table(box=None)
+    # Ids are copied out of it: they must not be cut to the width of a terminal.
+    table.add_column("Id", no_wrap=True)
+    for title in ("Begins with", "Name", "Scopes", "Made", "Last used", "Revoked"):
+        table.add_column(title, overflow="fold")
     for key in _run(work):
         times = (
             f"{at:%Y-%m-%d %H:%M} UTC" if at else ""
             for at in (key.created_at, key.last_used_at, key.revoked_at)
         )
         table.add_row(to_global_id("ApiKey", key.id), key.prefix, key.name, " ".join(key.scopes), *times)
-    # Ids are copied out of it: they must not be cut to the width of a terminal.
-    Console(soft_wrap=True, width=None if Console().is_terminal else 400).print(table)
+    console = Console()
+    Console(width=console.width if console.is_terminal else 400).print(table)
 
 
 @app.command()
