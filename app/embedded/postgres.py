@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -173,9 +174,10 @@ class EmbeddedPostgres:
             return
         account = server_account(self.data_dir)
         # Made beside its place and moved there when it is whole: a kill in between leaves no half.
-        unfinished = self.data_dir / "postgres.new"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(mode=0o700)
+        # Each attempt has a folder of its own, for the initdb of a killed one may still be writing.
+        for left_over in self.data_dir.glob("postgres.new-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        unfinished = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.data_dir))
         if account:
             os.chown(unfinished, account.uid, account.gid)
         command = [str(self._binaries / "initdb"), "-D", str(unfinished), "-U", "postgres"]

@@ -127,10 +127,12 @@ def test_a_pid_file_whose_number_belongs_to_somebody_else_is_no_obstacle(folder:
 
 
 def test_a_half_made_data_folder_is_made_again(folder: Path) -> None:
-    (folder / "postgres.new").mkdir()
-    (folder / "postgres.new" / "half").write_text("made")
+    half = folder / "postgres.new-abc"
+    half.mkdir()
+    (half / "PG_VERSION").write_text("18\n")
     with EmbeddedPostgres(folder, fsync=False) as server:
         assert server.is_alive()
+    assert not half.exists()
 
 
 def test_data_of_another_version_is_refused_in_words(folder: Path) -> None:
