@@ -21,6 +21,9 @@ _OR_MEMBER = ", or the member's own token"
 
 Class = TypeVar("Class", bound=type)
 
+Scopes = Scope | tuple[Scope, ...]
+"""One scope, or several of which any will do."""
+
 
 class _NOTHING:
     fields: tuple[()] = ()
@@ -36,11 +39,16 @@ class Reach(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one field needs: a key with `scope`, or any key for None; and whether a member may as well."""
+    """What one field needs: a key with any of `scopes`, or any key without; and whether a member will do."""
 
-    scope: Scope | None = None
+    scopes: tuple[Scope, ...] = ()
     member: bool = False
     reach: Reach = Reach.HERE
+
+    @property
+    def scope(self) -> str:
+        """The scopes as @requires shows them; empty when any key will do."""
+        return " | ".join(self.scopes)
 
     @property
     def sentence(self) -> str:
@@ -49,9 +57,11 @@ class Policy:
             return ""
         if self.reach is Reach.TYPE:
             return "Needs what the type of the object needs."
-        if self.scope is None:
+        if not self.scopes:
             return "Needs any valid credential." if self.member else "Needs an API key."
-        return f"Needs the scope `{self.scope}`{_OR_MEMBER if self.member else ''}."
+        *others, last = (f"`{scope}`" for scope in self.scopes)
+        names = f"{', '.join(others)} or {last}" if others else last
+        return f"Needs the scope {names}{_OR_MEMBER if self.member else ''}."
 
 
 ANY_CREDENTIAL = Policy(member=True)
@@ -69,26 +79,27 @@ BY_TYPE = Policy(reach=Reach.TYPE)
 )
 class Requires:
     scope: str | None = strawberry.field(
-        description="The scope that an API key needs; without it any key will do.", default=strawberry.UNSET
+        description="The scope that an API key needs, or several of which one will do; any key without it.",
+        default=strawberry.UNSET,
     )
     member: bool = strawberry.field(
         description="Whether a member's own token will do as well.", default=False
     )
 
 
-def _policy(scope: Scope | None, member: bool, access: Policy | None) -> Policy | None:
+def _policy(scope: Scopes | None, member: bool, access: Policy | None) -> Policy | None:
     if scope is None and not member:
         return access
     assert access is None, "give a scope or access, not both"
-    assert scope is not None, "a member's token alone is ANY_CREDENTIAL"
-    return Policy(scope, member)
+    assert scope, "a member's token alone is ANY_CREDENTIAL"
+    return Policy((scope,) if isinstance(scope, Scope) else scope, member)
 
 
 def _declare(field: StrawberryField, policy: Policy) -> None:
     # dataclasses seal a field's metadata; a new mapping is what its own copies take along.
     field.metadata = {**field.metadata, _METADATA: policy}  # type: ignore[assignment]
     if policy.reach is Reach.HERE:
-        scope = strawberry.UNSET if policy.scope is None else str(policy.scope)
+        scope = policy.scope or strawberry.UNSET
         field.directives = [*field.directives, Requires(scope=scope, member=policy.member)]
     said = field.description or ""
     said = f"{said}." if said and said[-1] not in ".!?" else said
@@ -98,7 +109,7 @@ def _declare(field: StrawberryField, policy: Policy) -> None:
 def field(
     *,
     description: str,
-    scope: Scope | None = None,
+    scope: Scopes | None = None,
     member: bool = False,
     access: Policy | None = None,
     **options: Any,
@@ -117,7 +128,7 @@ def field(
 def resolver(
     *,
     description: str,
-    scope: Scope | None = None,
+    scope: Scopes | None = None,
     member: bool = False,
     access: Policy | None = None,
     **options: Any,
@@ -164,7 +175,7 @@ def object_type(
     *,
     description: str,
     name: str | None = None,
-    scope: Scope | None = None,
+    scope: Scopes | None = None,
     member: bool = False,
     access: Policy | None = None,
 ) -> Callable[[Class], Class]:
@@ -183,7 +194,7 @@ def interface_type(
     *,
     description: str,
     name: str | None = None,
-    scope: Scope | None = None,
+    scope: Scopes | None = None,
     member: bool = False,
     access: Policy | None = None,
 ) -> Callable[[Class], Class]:

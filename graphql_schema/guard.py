@@ -1,7 +1,7 @@
 """Whether a caller may run an operation: worked out once for the operation, compared on each request.
 
 `Guard.demand` adds up what an operation selects, whether or not @skip or @include let it run.
-The sum stays with the operation; a request then costs one comparison of sets.
+The sum stays with the operation; a request then costs a comparison of sets.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,8 @@ FORBIDDEN = "FORBIDDEN"
 class Demand:
     """What an operation needs in all, with the first field that needs each part of it."""
 
-    scopes: Mapping[Scope, str]
+    scopes: Mapping[tuple[Scope, ...], str]
+    """Of each of these tuples a key needs one."""
     keys_only: str | None
     """The first field that members may not read; None when they may read all."""
     credential: bool
@@ -57,12 +58,12 @@ def check(demand: Demand, principal: Principal) -> GraphQLError | None:
         if demand.keys_only is None:
             return None
         return _refusal(FORBIDDEN, f"{demand.keys_only} is not open to a member's token.")
-    if demand.scopes.keys() <= principal.scopes:
-        return None
-    scope, coordinate = next(item for item in demand.scopes.items() if item[0] not in principal.scopes)
-    return _refusal(
-        FORBIDDEN, f"{coordinate} needs the scope {scope}, which the credential lacks.", scope=str(scope)
-    )
+    for scopes, coordinate in demand.scopes.items():
+        if principal.scopes.isdisjoint(scopes):
+            names = " or ".join(scopes)
+            message = f"{coordinate} needs the scope {names}, which the credential lacks."
+            return _refusal(FORBIDDEN, message, scope=" | ".join(scopes))
+    return None
 
 
 def readable(info: strawberry.Info[Any, Any], type_name: str) -> bool:
@@ -171,7 +172,7 @@ def _declared(type_: GraphQLObjectType | GraphQLInterfaceType, name: str, root: 
 
 
 def _add_up(selected: Iterable[tuple[str, tuple[Policy, ...]]]) -> Demand:
-    scopes: dict[Scope, str] = {}
+    scopes: dict[tuple[Scope, ...], str] = {}
     keys_only: str | None = None
     credential = False
     for coordinate, policies in selected:
@@ -179,8 +180,8 @@ def _add_up(selected: Iterable[tuple[str, tuple[Policy, ...]]]) -> Demand:
         for policy in policies:
             if policy.reach is not Reach.HERE:
                 continue
-            if policy.scope is not None:
-                scopes.setdefault(policy.scope, coordinate)
+            if policy.scopes:
+                scopes.setdefault(policy.scopes, coordinate)
             if not policy.member and keys_only is None:
                 keys_only = coordinate
     return Demand(scopes, keys_only, credential)

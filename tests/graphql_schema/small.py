@@ -107,6 +107,12 @@ class Query:
             return None
         return ADA if type_name == "Member" else RULE
 
+    @resolver(
+        description="For readers and writers.", scope=(Scope.RULES_READ, Scope.MEMBERS_WRITE), member=True
+    )
+    def either(self) -> str:
+        return "either"
+
     @resolver(description="Things by their ids.", access=ANY_CREDENTIAL)
     def nodes(self, ids: list[strawberry.ID]) -> list[Node | None]:
         return [None for _ in ids]

@@ -71,6 +71,17 @@ async def test_the_refusal_names_the_field_and_the_scope(schema: LaurelSchema) -
     assert result.errors[0].extensions == {"code": "FORBIDDEN", "scope": "members:write"}
 
 
+async def test_of_several_scopes_one_will_do(schema: LaurelSchema) -> None:
+    assert await code(schema, "{ either }", RULER) is None
+    assert await code(schema, "{ either }", MEMBER) is None
+    result = await run(schema, "{ either }", READER)
+    assert result.errors[0].message == (
+        "Query.either needs the scope rules:read or members:write, which the credential lacks."
+    )
+    assert 'either: String! @requires(scope: "rules:read | members:write", member: true)' in schema.as_str()
+    assert "Needs the scope `rules:read` or `members:write`, or the member's own token." in schema.as_str()
+
+
 async def test_a_member_may_read_what_is_marked_for_members(schema: LaurelSchema) -> None:
     assert await code(schema, "{ hello member { name friends { nodes { email } } } }", MEMBER) is None
     assert await code(schema, "{ members { nodes { name } } }", MEMBER) == "FORBIDDEN"
