@@ -24,7 +24,7 @@ def instance(tmp_path: Path, clean_environment: dict[str, str]) -> Iterator[Inst
     made = Instance(tmp_path / "one", clean_environment)
     yield made
     if made.process is not None:
-        made.stop(signal.SIGKILL)
+        made.stop()
 
 
 def gone(family: list[psutil.Process]) -> bool:
