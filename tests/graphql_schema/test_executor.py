@@ -20,8 +20,8 @@ from graphql_schema.executor import FastExecutor
 from graphql_schema.plans import PlanCache
 from graphql_schema.scalars import SCALARS, Points
 
-QUERIES = 660
-RUNS = 8
+QUERIES = 410
+RUNS = 13
 
 
 @strawberry.enum
