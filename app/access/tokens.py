@@ -23,7 +23,7 @@ _LEEWAY_SECONDS = 5
 _CLAIMS = ("sub", "prg", "iat", "exp", "jti", "aud")
 
 
-class InvalidCredential(Exception):  # noqa: N818
+class InvalidCredential(Exception):
     """A credential opens nothing. The message is for its sender, and tells nothing that they do not know."""
 
 
@@ -86,13 +86,13 @@ class MemberTokens:
                 options={"require": list(_CLAIMS)},
             )
             claims = decoded["payload"]
-            expires_at = datetime.fromtimestamp(claims["exp"], UTC)
             if decoded["header"].get("typ") != _TYPE or claims["exp"] - claims["iat"] > LONGEST_SECONDS:
                 raise InvalidCredential("The member token is not valid.")
+            expires_at = datetime.fromtimestamp(claims["exp"], UTC)
             return MemberClaims(UUID(claims["prg"]), UUID(claims["sub"]), expires_at)
         except jwt.ExpiredSignatureError:
             raise InvalidCredential("The member token has expired.") from None
-        except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError, OverflowError):
+        except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError):
             raise InvalidCredential("The member token is not valid.") from None
 
 

@@ -133,6 +133,12 @@ async def get_member(program_id: UUID, ref: MemberRef) -> MemberRow | None:
         return (await find_members(sql, program_id, [ref]))[0]
 
 
+async def get_members(program_id: UUID, member_ids: Sequence[UUID]) -> list[MemberRow | None]:
+    """Return members of a program in the order of the ids given; None where it has none."""
+    async with connection() as sql:
+        return await find_members(sql, program_id, [MemberRef(id=member_id) for member_id in member_ids])
+
+
 async def list_members(program_id: UUID, page: Page, search: str | None = None) -> PageResult[MemberRow]:
     """Return a page of a program's members, in the order in which they were enrolled.
 
