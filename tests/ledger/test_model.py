@@ -85,7 +85,7 @@ class World:
     def open(self) -> None:
         """Make the accounts."""
         self.zone = self.choose(ZONES)
-        self.inactive_since = self.today
+        self.inactive_months, self.inactive_since = self.choose((None, None, 1, 12)), self.today
         for _ in range(self.size):
             self.accounts[new_id()] = Account(self.today)
         rows = [(account, self.program_id, new_id(), self.today) for account in self.accounts]

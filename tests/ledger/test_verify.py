@@ -1,0 +1,256 @@
+"""What proves the books is itself proven: every corruption is found, and sound books give nothing."""
+
+from datetime import date
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from app.database import connection, transaction
+from app.earning.recording import record_now, store
+from app.ledger.operations import EntryKind
+from app.ledger.verify import CHECKS, MAX_FINDINGS, verify
+from app.members.reads import MemberRow
+from app.programs.models import Program
+from tests.helpers import (
+    by_id,
+    find_differences,
+    new_member,
+    new_program,
+    new_rule,
+    post,
+    purchase,
+    rolling,
+    set_now,
+)
+
+# Sequences of the entries that the books below come to; asserted where they are made.
+EARNED, REDEEMED, RESERVED, CLAWED_BACK, LAST = 1, 3, 5, 8, 14
+
+
+class Books(NamedTuple):
+    """A program with books of every kind, and the member whose books they are."""
+
+    program: Program
+    member: MemberRow
+    event: UUID
+    waiting: UUID
+
+
+@pytest.fixture
+async def books(monkeypatch: pytest.MonkeyPatch) -> Books:
+    """Two members: one with an entry of every kind, an event that was earned and one that waits."""
+    set_now(monkeypatch, 2026, 1, 31, 10)
+    program = await new_program(expiry=rolling(1), debt_limit=100)
+    await new_rule(program, 2)
+    member, other = await new_member(program), await new_member(program)
+    (recorded,) = await record_now(program.id, [(purchase("50.00"), by_id(member))])
+    await record_now(program.id, [(purchase("5.00"), by_id(other))])
+    assert recorded.event
+    await post(program, member, EntryKind.ADJUST, 30)
+    await post(program, member, EntryKind.REDEEM, 110)
+    await post(program, member, EntryKind.RESTORE, 15, reference=REDEEMED)
+    await post(program, member, EntryKind.RESERVE, 20)
+    await post(program, member, EntryKind.REDEEM, 12, reference=RESERVED)
+    await post(program, member, EntryKind.ADJUST, -5)
+    await post(program, member, EntryKind.CLAWBACK, 40, reference=EARNED)
+    set_now(monkeypatch, 2026, 2, 1, 10)
+    await post(program, member, EntryKind.EARN, 70, available_on=date(2026, 2, 11))
+    set_now(monkeypatch, 2026, 2, 20, 10)
+    await post(program, member, EntryKind.EARN, 60, available_on=date(2026, 3, 1))
+    set_now(monkeypatch, 2026, 3, 20, 10)
+    await post(program, member, EntryKind.EARN, 9)
+    (stored,) = await store(program.id, [(purchase(10), by_id(member))])
+    assert stored.event
+    kinds = await _column("SELECT kind FROM ledger_entry WHERE account_id = $1 ORDER BY sequence", member.id)
+    assert kinds == [
+        *("EARN", "ADJUST", "REDEEM", "RESTORE", "RESERVE", "REDEEM", "ADJUST", "CLAWBACK"),
+        *("EARN", "RELEASE", "EARN", "RELEASE", "EXPIRE", "EARN"),
+    ]
+    return Books(program, member, recorded.event.id, stored.event.id)
+
+
+async def _column(statement: str, *args: object) -> list[object]:
+    async with connection() as sql:
+        return [row[0] for row in await sql.fetch(statement, *args)]
+
+
+async def corrupt(books: Books, statement: str) -> None:
+    """Change the books behind the ledger's back; :account, :event and :waiting stand for ids."""
+    for name, value in (("account", books.member.id), ("event", books.event), ("waiting", books.waiting)):
+        statement = statement.replace(f":{name}", f"'{value}'")
+    async with transaction() as sql:
+        done = await sql.execute(statement)
+    assert done.split()[-1] == "1", f"not one row was corrupted: {statement}"
+
+
+# By check: a corruption of one row that it has to find; others may find it too.
+CORRUPTIONS = {
+    "the balance is the sum of its entries": """
+        UPDATE account SET available = available + 1, lifetime_earned = lifetime_earned + 1
+        WHERE id = :account""",
+    "entries are numbered 1, 2, 3 without a gap": f"""
+        UPDATE ledger_entry SET sequence = 99 WHERE account_id = :account AND sequence = {LAST}""",
+    "each entry's sums follow from those before it": """
+        UPDATE ledger_entry SET pending_after = pending_after + 1
+        WHERE account_id = :account AND sequence = 2""",
+    "each entry changed what it says": f"""
+        UPDATE ledger_entry SET amount = amount + 1 WHERE account_id = :account AND sequence = {RESERVED}""",
+    "lots hold what is available and pending": f"""
+        UPDATE lot SET remaining = remaining - 1 WHERE account_id = :account AND sequence = {LAST}""",
+    "a lot has left what entries have not taken": f"""
+        UPDATE allocation SET amount = amount - 1 WHERE account_id = :account AND sequence = {CLAWED_BACK}""",
+    "every earn has its lot, and every lot its earn": f"""
+        UPDATE lot SET expires_on = expires_on + 1 WHERE account_id = :account AND sequence = {LAST}""",
+    "allocations belong to an entry and a lot": f"""
+        UPDATE allocation SET sequence = 99 WHERE account_id = :account AND sequence = {CLAWED_BACK}""",
+    "what an entry took from lots is what it changed": f"""
+        UPDATE allocation SET sequence = {EARNED}
+        WHERE account_id = :account AND sequence = {CLAWED_BACK}""",
+    "no more is undone than was done": f"""
+        UPDATE ledger_entry SET amount = 101 WHERE account_id = :account AND sequence = {CLAWED_BACK}""",
+    "lifetime sums follow from the entries": """
+        UPDATE account SET lifetime_earned = lifetime_earned + 1, lifetime_spent = lifetime_spent + 1
+        WHERE id = :account""",
+    "no account is due later than its lots": """
+        UPDATE account SET next_due = 'infinity' WHERE id = :account""",
+    "every award is one earn of the same points": """
+        UPDATE award SET points = points - 1 WHERE event_id = :event""",
+    "every earn from an event is an award": """
+        DELETE FROM award WHERE event_id = :event""",
+    "an event's points are those of its awards": """
+        UPDATE event_outcome SET points = points + 1 WHERE event_id = :event""",
+    "every event either waits or has an outcome": """
+        DELETE FROM event_outcome WHERE event_id = :event""",
+    "whoever has events waiting stands in the outbox": """
+        DELETE FROM outbox WHERE :account = ANY(members)""",
+}
+
+
+def test_every_check_has_a_corruption_that_it_finds() -> None:
+    assert CORRUPTIONS.keys() == CHECKS.keys(), "add a corruption for every check"
+
+
+@pytest.mark.parametrize("check", CORRUPTIONS)
+async def test_one_corrupted_row_is_found(books: Books, check: str) -> None:
+    assert not await find_differences(books.program.id)
+    await corrupt(books, CORRUPTIONS[check])
+    findings = await find_differences(books.program.id)
+    assert {(finding.check, finding.account_id) for finding in findings} >= {(check, books.member.id)}
+    assert {finding.account_id for finding in findings} == {books.member.id}, "the other member is innocent"
+    (finding,) = [each for each in findings if each.check == check][:1]
+    assert finding.kept != finding.computed
+
+
+OTHERS = (
+    ("every event either waits or has an outcome", "DELETE FROM event_queue WHERE event_id = :waiting"),
+    ("every earn has its lot, and every lot its earn", "DELETE FROM lot WHERE :mine AND sequence = 2"),
+    (
+        "every earn has its lot, and every lot its earn",
+        "DELETE FROM ledger_entry WHERE :mine AND sequence = 2",
+    ),
+    ("entries are numbered 1, 2, 3 without a gap", "DELETE FROM ledger_entry WHERE :mine AND sequence = 7"),
+    (
+        "every award is one earn of the same points",
+        "UPDATE award SET entry_sequence = 2 WHERE event_id = :event",
+    ),
+    ("no more is undone than was done", "UPDATE ledger_entry SET amount = 21 WHERE :mine AND sequence = 6"),
+    ("each entry changed what it says", "UPDATE ledger_entry SET reference = 1 WHERE :mine AND sequence = 6"),
+    (
+        "each entry changed what it says",
+        "UPDATE ledger_entry SET kind = 'RELEASE' WHERE :mine AND sequence = 13",
+    ),
+)
+
+
+@pytest.mark.parametrize(("check", "corruption"), OTHERS)
+async def test_other_ways_to_corrupt_are_found_too(books: Books, check: str, corruption: str) -> None:
+    await corrupt(books, corruption.replace(":mine", "account_id = :account"))
+    assert check in {finding.check for finding in await find_differences(books.program.id)}
+
+
+async def test_another_program_is_not_looked_at(books: Books) -> None:
+    other = await new_program()
+    await corrupt(books, CORRUPTIONS["the balance is the sum of its entries"])
+    assert not await find_differences(other.id)
+    everywhere = await find_differences(None)
+    assert books.member.id in {finding.account_id for finding in everywhere}
+
+
+async def test_a_check_tells_of_no_more_than_it_promises() -> None:
+    program = await new_program()
+    members = MAX_FINDINGS + 3
+    async with transaction() as sql:
+        await sql.execute(
+            "INSERT INTO account (id, program_id, member_id, active_on, available, lifetime_earned)"
+            " SELECT gen_random_uuid(), $1, gen_random_uuid(), '2026-01-01', 5, 5"
+            " FROM generate_series(1, $2)",
+            program.id,
+            members,
+        )
+    findings = {name: found async for name, found in verify(program.id)}
+    assert findings.keys() == CHECKS.keys()
+    assert len(findings["the balance is the sum of its entries"]) == MAX_FINDINGS
+
+
+async def test_looking_is_harmless_beside_a_writer(books: Books) -> None:
+    async with connection() as sql, sql.transaction():
+        await sql.fetch("SELECT FROM account WHERE id = $1 FOR UPDATE", books.member.id)
+        assert not await find_differences(books.program.id)
+
+
+# What cannot be computed a second time, or does not matter.
+UNPROVEN = {
+    "account.active_on",  # starts where the account was opened, and follows the program's local days
+    "account.next_due",  # may be early; late is found
+    "ledger_entry.matures_on",  # where the points could be spent at once, the ledger goes by its own day
+    "lot.matures_on",  # once it has matured
+    "lot.pending",  # once it is used up
+    "ledger_entry.request_hash",  # the caller's
+}
+NUMBERS = """
+SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
+WHERE table_schema = 'public' AND data_type IN ('bigint', 'date', 'boolean')
+  AND table_name IN ('account', 'ledger_entry', 'lot', 'allocation') ORDER BY 1, 2
+"""
+
+
+@pytest.mark.deep
+async def test_every_number_in_the_books_is_proven_or_guarded(books: Books) -> None:
+    """Change every number of every row a little: the database refuses it, or a check finds it."""
+    unseen: dict[str, list[str]] = {}
+    async with connection() as sql:
+        for table, column, kind in await sql.fetch(NUMBERS):
+            owner = "id" if table == "account" else "account_id"
+            # How much of a clawback was written off is told by its amount alone.
+            but = "AND kind <> 'CLAWBACK'" if (table, column) == ("ledger_entry", "amount") else ""
+            rows = await sql.fetch(
+                f"SELECT ctid::text FROM {table} WHERE {owner} = $1 {but}", books.member.id
+            )
+            change = f"NOT {column}" if kind == "boolean" else f"{column} + 1"
+            for row in rows:
+                changed = sql.transaction()
+                await changed.start()
+                try:
+                    finite = f"AND {column} < 'infinity'" if kind == "date" else f"AND {column} IS NOT NULL"
+                    statement = f"UPDATE {table} SET {column} = {change} WHERE ctid = '{row[0]}' {finite}"
+                    if await sql.execute(statement) == "UPDATE 0":
+                        continue
+                    if not await _found(sql, books.program.id):
+                        unseen.setdefault(f"{table}.{column}", []).append(row[0])
+                except asyncpg.IntegrityConstraintViolationError:
+                    pass
+                finally:
+                    await changed.rollback()
+    assert unseen.keys() <= UNPROVEN, unseen
+
+
+async def _found(sql: asyncpg.Connection, program_id: UUID) -> bool:
+    for check in CHECKS.values():
+        rows = await sql.fetch(
+            f"WITH a AS (SELECT * FROM account WHERE program_id = $1) {check} LIMIT 1", program_id
+        )
+        if rows:
+            return True
+    return False
