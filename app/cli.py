@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands import prepared, use
+from app.commands import demo, importing, keys, prepared, use, verify
 
 HELP = """A self-hosted engine for rewards programs.
 
@@ -100,6 +100,12 @@ def migrate(
             raise typer.Exit(1 if names else 0)
         count = asyncio.run(migrate_database(resolved))
     print(f"{count} {'migration' if count == 1 else 'migrations'} applied.")
+
+
+app.command(name="verify")(verify.verify)
+app.command(name="demo")(demo.demo)
+app.add_typer(keys.app, name="keys")
+app.add_typer(importing.app, name="import")
 
 
 def main() -> None:

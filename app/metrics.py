@@ -1,15 +1,89 @@
-"""What Laurel counts about itself, for Prometheus."""
+"""What Laurel counts about itself, for Prometheus.
 
-from prometheus_client import Counter, Gauge, Histogram
+With PROMETHEUS_MULTIPROC_DIR set, as `laurel run` does, one scrape answers for all processes of the
+machine that share the folder: API processes and workers.
+"""
 
-REQUESTS = Counter("laurel_requests_total", "GraphQL requests, by operation name and outcome.", ["operation", "outcome"])
-REQUEST_SECONDS = Histogram("laurel_request_seconds", "Time to answer a GraphQL request.", buckets=(
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30,
-))  # fmt: skip
-ERRORS = Counter("laurel_errors_total", "Unexpected errors, each of which is in the log with its id.", ["where"])
+import os
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+REQUESTS = Counter(
+    "laurel_requests_total", "GraphQL requests, by operation and outcome.", ["operation", "outcome"]
+)
+REQUEST_SECONDS = Histogram(
+    "laurel_request_seconds",
+    "Time to answer a GraphQL request.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+ERRORS = Counter("laurel_errors_total", "Unexpected errors; each is in the log.", ["where"])
 RATE_LIMITED = Counter("laurel_rate_limited_total", "Requests that were answered with 429.")
 POINTS_EARNED = Counter("laurel_points_earned_total", "Points granted by rules, pending ones included.")
-EVENTS_EARNED = Counter("laurel_events_processed_total", "Events that were earned or rejected.")
+EVENTS_PROCESSED = Counter("laurel_events_processed_total", "Events that were earned or rejected.")
 EVENTS_STORED = Counter("laurel_events_stored_total", "Events that were stored for a worker to earn.")
-QUEUE_AGE = Gauge("laurel_queue_age_seconds", "Age of the oldest stored work that no worker has finished; 0 when there is none.")
-QUEUE_WAITING = Gauge("laurel_queue_waiting", "Stored events that no worker has finished.")
+
+_MAX_OPERATIONS = 200
+_operations: set[str] = set()
+
+
+def observe(operation: str | None, outcome: str, seconds: float) -> None:
+    """Count one GraphQL request.
+
+    Args:
+        operation: the name that the client gave it; beyond 200 names they count as "other", because
+            clients can make up as many as they like.
+        outcome: "ok", or the code of its first error.
+    """
+    name = operation or "unnamed"
+    if name not in _operations:
+        if len(_operations) < _MAX_OPERATIONS:
+            _operations.add(name)
+        else:
+            name = "other"
+    REQUESTS.labels(name, outcome).inc()
+    REQUEST_SECONDS.observe(seconds)
+
+
+class _Queue:
+    """What waits, measured at the moment of the scrape: the same whoever is asked."""
+
+    def __init__(self, oldest_seconds: float | None, events: int) -> None:
+        self._oldest_seconds = oldest_seconds
+        self._events = events
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        age = "Age of the oldest stored work that no worker has finished; 0 when there is none."
+        yield GaugeMetricFamily("laurel_queue_age_seconds", age, self._oldest_seconds or 0.0)
+        yield GaugeMetricFamily(
+            "laurel_queue_events", "Stored events that no worker has finished.", self._events
+        )
+
+
+def exposition(waiting: tuple[float | None, int] | None) -> bytes:
+    """Return all metrics in Prometheus' format.
+
+    Args:
+        waiting: age in seconds of the oldest work and number of events; None when that is not known.
+    """
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    body = generate_latest(registry)
+    if waiting is not None:
+        queue = CollectorRegistry()
+        queue.register(_Queue(*waiting))  # type: ignore[arg-type]
+        body += generate_latest(queue)
+    return body

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -230,7 +231,16 @@ def _environment(settings: Settings, listener: socket.socket) -> dict[str, str]:
         "LAUREL_DATA_DIR": str(settings.data_dir),
         SUPERVISOR_VARIABLE: str(os.getpid()),
         LISTENER_VARIABLE: str(listener.fileno()),
+        "PROMETHEUS_MULTIPROC_DIR": str(_metrics_folder(settings)),
     }
+
+
+def _metrics_folder(settings: Settings) -> Path:
+    """Return the folder in which all children keep what they count, emptied of earlier runs'."""
+    folder = settings.data_dir / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 @contextmanager

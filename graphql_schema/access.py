@@ -203,7 +203,7 @@ def interface_type(
     return lambda cls: _apply(strawberry.interface(cls, name=name, description=description), policy)
 
 
-class UndeclaredAccess(Exception):  # noqa: N818
+class UndeclaredAccess(Exception):
     """A field does not say who may read it, or says something that cannot be."""
 
 

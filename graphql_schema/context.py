@@ -10,9 +10,19 @@ from starlette.requests import HTTPConnection
 from strawberry.dataloader import DataLoader
 
 from app.access.principal import ANONYMOUS, Principal
+from app.access.tokens import MemberTokens
+from app.earning.coalescer import Coalescer
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What lives as long as the process, for the resolvers that need more than functions."""
+
+    tokens: MemberTokens
+    coalescer: Coalescer
 
 
 @dataclass(slots=True)
@@ -22,7 +32,14 @@ class Context:
     principal: Principal = ANONYMOUS
     request: HTTPConnection | None = None
     request_id: str = ""
+    maybe_services: Services | None = None
     loaders: dict[Callable[..., Any], DataLoader[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def services(self) -> Services:
+        """What lives as long as the process; there in every request that comes in through the API."""
+        assert self.maybe_services
+        return self.maybe_services
 
     def loader(self, load: Callable[["Context", list[K]], Awaitable[Sequence[V]]]) -> DataLoader[K, V]:
         """Return this request's loader for a function that loads many at once, in the order of the keys.
@@ -35,7 +52,7 @@ class Context:
         return found
 
 
-def make_context(request: HTTPConnection, principal: Principal) -> Context:
+def make_context(request: HTTPConnection, principal: Principal, services: Services | None = None) -> Context:
     """Return the context of a request, under the id that a middleware gave it or one of its own."""
     request_id = request.scope.get("state", {}).get("request_id")
-    return Context(principal, request, request_id or secrets.token_hex(8))
+    return Context(principal, request, request_id or secrets.token_hex(8), services)

@@ -1,6 +1,7 @@
 """GraphQL over HTTP: what comes in as bytes, what goes out as bytes, and under which status."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -156,6 +157,7 @@ class GraphQLView(GraphQL[Context, None]):
         context: makes what the resolvers share, of the request and its principal.
         settings: bounds the body and the time.
         ide: answers browsers' page loads; without it they get JSON like everyone.
+        observe: is told of each operation: its name, how it ended, and the seconds that it took.
     """
 
     def __init__(
@@ -166,12 +168,14 @@ class GraphQLView(GraphQL[Context, None]):
         context: Callable[[Request, Principal], Context] = make_context,
         settings: Settings | None = None,
         ide: Callable[[], Response] | None = None,
+        observe: Callable[[str | None, str, float], None] = lambda operation, outcome, seconds: None,
     ) -> None:
         super().__init__(schema, graphql_ide=None, subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,))
         self._laurel = schema
         self._authenticate = authenticate
         self._make_context = context
         self._ide = ide
+        self._observe = observe
         self._max_body_bytes = settings.max_body_bytes if settings else 2 * 1024 * 1024
         self._timeout_seconds = settings.request_timeout_seconds if settings else 30.0
 
@@ -219,7 +223,16 @@ class GraphQLView(GraphQL[Context, None]):
             payload = _checked(_loads(await _body(headers, receive, self._max_body_bytes), "body"))
         context = self._make_context(request, principal)
         allowed = _QUERIES if method == "GET" else _QUERIES_AND_MUTATIONS
-        return self._encoded(await self._run(payload, context, allowed), media)
+        started = time.perf_counter()
+        result = await self._run(payload, context, allowed)
+        outcome = "ok" if not result.errors else str((result.errors[0].extensions or {}).get("code"))
+        self._observe(self._operation_name(payload), outcome, time.perf_counter() - started)
+        return self._encoded(result, media)
+
+    def _operation_name(self, payload: Mapping[str, Any]) -> str | None:
+        # The document is in the cache: it has just been run.
+        operation = self._laurel.documents.prepare(payload["query"]).operation(payload.get("operationName"))
+        return None if operation is None else operation.name
 
     async def _principal(self, request: Request) -> Principal:
         try:

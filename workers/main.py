@@ -40,7 +40,9 @@ def run(settings: Settings, queues: Sequence[str] = ()) -> None:
     unknown = sorted(set(queues) - set(Queue))
     if unknown:
         known = ", ".join(Queue)
-        raise refuse(ErrorCode.INVALID, f"There is no queue {', '.join(unknown)}; there are: {known}.", "queue")
+        raise refuse(
+            ErrorCode.INVALID, f"There is no queue {', '.join(unknown)}; there are: {known}.", "queue"
+        )
     uvloop.run(_main(settings, [Queue(name) for name in queues] or list(Queue)))
 
 
@@ -52,8 +54,12 @@ async def _main(settings: Settings, queues: Sequence[Queue]) -> None:
         loop.add_signal_handler(signum, stop.set)
     tasks = [asyncio.create_task(_again("sweep", ledger.sweep_forever))]
     for queue in queues:
-        tasks.append(asyncio.create_task(_again(f"take_back:{queue}", lambda queue=queue: relay.take_back(queue))))
-        tasks.append(asyncio.create_task(_again(f"queue:{queue}", lambda queue=queue: _serve(settings, queue))))
+        tasks.append(
+            asyncio.create_task(_again(f"take_back:{queue}", lambda queue=queue: relay.take_back(queue)))
+        )
+        tasks.append(
+            asyncio.create_task(_again(f"queue:{queue}", lambda queue=queue: _serve(settings, queue)))
+        )
     log.info("worker_started", queues=list(queues))
     try:
         await stop.wait()

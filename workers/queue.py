@@ -61,7 +61,9 @@ async def push(redis: ArqRedis, queue: Queue, batches: Sequence[UUID]) -> None:
         RedisError, OSError: Redis is away; the outbox sends again what it did not hear of.
     """
     for batch in batches:
-        await redis.enqueue_job(queue, batch.hex, _job_id=f"{queue}:{batch.hex}", _queue_name=queue_name(queue))
+        await redis.enqueue_job(
+            queue, batch.hex, _job_id=f"{queue}:{batch.hex}", _queue_name=queue_name(queue)
+        )
 
 
 def _guarded(queue: Queue, job: Job) -> Callable[..., Awaitable[None]]:
@@ -89,7 +91,15 @@ def _guarded(queue: Queue, job: Job) -> Callable[..., Awaitable[None]]:
 def make_worker(redis: ArqRedis, queue: Queue, job: Job) -> Worker:
     """Make the worker of one queue; short jobs, no results kept, no signals of its own."""
     return Worker(
-        functions=[func(_guarded(queue, job), name=queue, timeout=JOB_TIMEOUT_SECONDS, max_tries=_MAX_TRIES, keep_result=0)],  # type: ignore[arg-type]
+        functions=[
+            func(
+                _guarded(queue, job),
+                name=queue,
+                timeout=JOB_TIMEOUT_SECONDS,
+                max_tries=_MAX_TRIES,
+                keep_result=0,
+            )
+        ],  # type: ignore[arg-type]
         redis_pool=redis,
         queue_name=queue_name(queue),
         handle_signals=False,

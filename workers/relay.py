@@ -8,7 +8,6 @@ from redis.exceptions import RedisError
 
 from app import clock
 from app.database import TRANSIENT
-from app.metrics import QUEUE_AGE, QUEUE_WAITING
 from app.outbox import service as outbox
 from app.outbox.service import Queue
 from workers.queue import push
@@ -34,15 +33,11 @@ async def relay(redis: ArqRedis, queue: Queue) -> None:
 
 
 async def take_back(queue: Queue) -> None:
-    """Look every second for batches whose lease has run out, until cancelled; and measure what waits."""
+    """Look every second for batches whose lease has run out, until cancelled."""
     while True:
-        now = clock.now()
-        count = await outbox.take_back(queue, now)
+        count = await outbox.take_back(queue, clock.now())
         if count:
             log.warning("batches_taken_back", queue=queue, rows=count)
-        age, events = await outbox.waiting(now)
-        QUEUE_AGE.set(age or 0)
-        QUEUE_WAITING.set(events)
         await asyncio.sleep(_TAKE_BACK_SECONDS)
 
 

@@ -22,7 +22,7 @@ from app.ledger.expiry import NEVER
 from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Status
 from app.ledger.service import MAX_BATCH, apply, terms
 from app.members.inputs import MemberStatus
-from app.metrics import EVENTS_EARNED, POINTS_EARNED
+from app.metrics import EVENTS_PROCESSED, POINTS_EARNED
 
 log = structlog.get_logger("laurel.earning")
 
@@ -93,7 +93,9 @@ def why_not(status: str | None) -> str | None:
     """Return why a member cannot earn; None for one who can."""
     if status == MemberStatus.ACTIVE:
         return None
-    return "There is no such member." if status is None else f"The member is {status.lower()} and earns nothing."
+    return (
+        "There is no such member." if status is None else f"The member is {status.lower()} and earns nothing."
+    )
 
 
 async def _rooms(
@@ -118,7 +120,9 @@ def _evaluate(rule_set: RuleSet, event: Waiting, room: int | None, held: int) ->
     return awards
 
 
-async def earn(sql: asyncpg.Connection, locked: Locked, events: Sequence[Waiting], moment: datetime) -> list[Earned]:
+async def earn(
+    sql: asyncpg.Connection, locked: Locked, events: Sequence[Waiting], moment: datetime
+) -> list[Earned]:
     """Earn events whose accounts are locked, in the order given, and keep everything about it.
 
     Args:
@@ -143,7 +147,9 @@ async def earn(sql: asyncpg.Connection, locked: Locked, events: Sequence[Waiting
         day = (event.member_id, local_date(event.occurred_at, policy.zone)) if rooms is not None else None
         if rejection is None:
             try:
-                awards = _evaluate(locked.rule_set, event, rooms[day] if rooms and day else None, held[event.member_id])
+                awards = _evaluate(
+                    locked.rule_set, event, rooms[day] if rooms and day else None, held[event.member_id]
+                )
             except TooManyPoints:
                 rejection = f"The member would have more points than can be counted ({MAX_POINTS})."
             except Exception:
@@ -180,7 +186,7 @@ async def earn(sql: asyncpg.Connection, locked: Locked, events: Sequence[Waiting
         None if expires_on == NEVER else end_of_day(expires_on, policy.zone),
     )
     POINTS_EARNED.inc(sum(each.points for each in earned))
-    EVENTS_EARNED.inc(len(earned))
+    EVENTS_PROCESSED.inc(len(earned))
     return earned
 
 

@@ -86,7 +86,18 @@ def shown(numerator: int, denominator: int) -> Decimal:
 class CompiledRule:
     """A rule made ready to be evaluated often: its rate as a ratio of whole numbers, its texts prepared."""
 
-    __slots__ = ("base_label", "ends_at", "fixed", "id", "minimum", "name", "rate_denominator", "rate_numerator", "starts_at", "version")
+    __slots__ = (
+        "base_label",
+        "ends_at",
+        "fixed",
+        "id",
+        "minimum",
+        "name",
+        "rate_denominator",
+        "rate_numerator",
+        "starts_at",
+        "version",
+    )
 
     def __init__(self, rule: Rule, currency: str) -> None:
         definition = rule.definition
@@ -103,7 +114,9 @@ class CompiledRule:
             points, points_scale = rate.points.as_integer_ratio()
             amount, amount_scale = rate.amount.as_integer_ratio()
             self.rate_numerator, self.rate_denominator = points * amount_scale, points_scale * amount
-            self.base_label = f"{plural(rate.points.normalize())} per {format_money(rate.amount, currency)} on "
+            self.base_label = (
+                f"{plural(rate.points.normalize())} per {format_money(rate.amount, currency)} on "
+            )
         else:
             assert self.fixed is not None
             self.base_label = f"{plural(self.fixed)} for the purchase"
@@ -127,11 +140,15 @@ class RuleSet:
         # Highest priority first, then age: the order in which limits are spent.
         ordered = sorted(rules, key=lambda rule: (-rule.definition.priority, rule.created_at, rule.id))
         self.purchase_rules = [
-            CompiledRule(rule, policy.currency) for rule in ordered if rule.definition.trigger is EventKind.PURCHASE
+            CompiledRule(rule, policy.currency)
+            for rule in ordered
+            if rule.definition.trigger is EventKind.PURCHASE
         ]
 
 
-def evaluate(rule_set: RuleSet, occurred_at: datetime, amount: Decimal, day_room: int | None) -> Sequence[Award]:
+def evaluate(
+    rule_set: RuleSet, occurred_at: datetime, amount: Decimal, day_room: int | None
+) -> Sequence[Award]:
     """Return what a purchase earns, rule by rule in the order of the rules.
 
     Args:
@@ -158,7 +175,9 @@ def evaluate(rule_set: RuleSet, occurred_at: datetime, amount: Decimal, day_room
             numerator, denominator = numerator * rule.rate_numerator, denominator * rule.rate_denominator
             desired = round_ratio(numerator, denominator, policy.rounding)
             exact = shown(numerator, denominator)
-            steps = [Step(StepKind.BASE, rule.base_label + format_money(amount, policy.currency), _ZERO, exact)]
+            steps = [
+                Step(StepKind.BASE, rule.base_label + format_money(amount, policy.currency), _ZERO, exact)
+            ]
             if numerator % denominator:
                 steps.append(Step(StepKind.ROUNDING, _ROUNDED[policy.rounding], exact, Decimal(desired)))
         if desired > MAX_POINTS:

@@ -98,7 +98,7 @@ class Event(msgspec.Struct):
 EVENT_COLUMNS = """
 e.id, e.member_id, e.external_id, e.kind, e.occurred_at, e.recorded_at, e.amount, e.body, o.points, o.rejection, o.processed_at
 """
-EVENT_TABLES = "event e LEFT JOIN event_outcome o ON o.event_id = e.id"
+EVENT_TABLES = "event e LEFT JOIN event_outcome o ON o.event_id = e.id /* scoped by: event */"
 
 
 def event_from_row(row: asyncpg.Record) -> Event:
@@ -149,7 +149,9 @@ class _Checks:
         if not isinstance(exponent, int) or exponent < -MAX_DECIMALS or abs(value) > MAX_AMOUNT:
             self.invalid(f"{what} has at most {MAX_DECIMALS} decimals and is at most {MAX_AMOUNT}.", *field)
         elif value < 0 or (positive and not value):
-            self.invalid(f"{what} must be more than 0." if positive else f"{what} must not be negative.", *field)
+            self.invalid(
+                f"{what} must be more than 0." if positive else f"{what} must not be negative.", *field
+            )
         else:
             return True
         return False
@@ -187,11 +189,17 @@ def prepare(
     checks.text(purchase.external_id, "An external id", "external_id")
     occurred_at = now if purchase.occurred_at is None else purchase.occurred_at
     if occurred_at > now + MAX_FUTURE:
-        checks.invalid("The purchase lies in the future, by more than the 5 minutes that clocks may differ.", "occurred_at")
+        checks.invalid(
+            "The purchase lies in the future, by more than the 5 minutes that clocks may differ.",
+            "occurred_at",
+        )
     elif occurred_at.year < _EARLIEST_YEAR:
         checks.invalid(f"The purchase lies before {_EARLIEST_YEAR}.", "occurred_at")
     if purchase.currency is not None and purchase.currency != policy.currency:
-        checks.invalid(f"The program counts in {policy.currency}: convert the purchase before it is recorded.", "currency")
+        checks.invalid(
+            f"The program counts in {policy.currency}: convert the purchase before it is recorded.",
+            "currency",
+        )
     if purchase.lines and len(purchase.lines) > MAX_LINES:
         checks.invalid(f"A purchase has at most {MAX_LINES:,} lines.", "lines")
         return checks.errors

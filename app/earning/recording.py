@@ -101,7 +101,9 @@ class _Incoming:
         return self.results  # type: ignore[return-value]
 
 
-async def _check(sql: asyncpg.Connection, program_id: UUID, events: Sequence[Incoming], now: datetime) -> _Incoming:
+async def _check(
+    sql: asyncpg.Connection, program_id: UUID, events: Sequence[Incoming], now: datetime
+) -> _Incoming:
     """Check every event by itself, and find whom it is about."""
     batch = _Incoming(len(events))
     policy = (await rulesets.current(sql, program_id)).policy
@@ -146,10 +148,14 @@ async def _answer_known(sql: asyncpg.Connection, program_id: UUID, batch: _Incom
     """Answer for the events that are left in the batch, which were there before: as they are now."""
     if batch.prepared:
         names = [each.external_id for each in batch.prepared.values()]
-        known = {row["external_id"]: event_from_row(row) for row in await sql.fetch(_KNOWN, program_id, names)}
+        known = {
+            row["external_id"]: event_from_row(row) for row in await sql.fetch(_KNOWN, program_id, names)
+        }
         for n, each in list(batch.prepared.items()):
             event = known[each.external_id]
-            batch.settle(n, Recorded(event, True) if same_content(event, each) else _conflict(each.external_id))
+            batch.settle(
+                n, Recorded(event, True) if same_content(event, each) else _conflict(each.external_id)
+            )
 
 
 def _event(prepared: Prepared, now: datetime) -> Event:
@@ -194,8 +200,14 @@ async def record_now(program_id: UUID, events: Sequence[Incoming]) -> list[Recor
             rows = await sql.fetch(_INSERT_NOW, *_columns(list(batch.prepared.values()), program_id, now))
             fresh = batch.fresh({row["id"] for row in rows})
             if fresh:
-                recorded = sorted((_event(each, now) for _, each in fresh), key=lambda event: (event.member_id, event.occurred_at))
-                waiting = [Waiting(event.id, event.member_id, event.occurred_at, event.amount or ZERO) for event in recorded]
+                recorded = sorted(
+                    (_event(each, now) for _, each in fresh),
+                    key=lambda event: (event.member_id, event.occurred_at),
+                )
+                waiting = [
+                    Waiting(event.id, event.member_id, event.occurred_at, event.amount or ZERO)
+                    for event in recorded
+                ]
                 for event, outcome in zip(recorded, await earn(sql, locked, waiting, now), strict=True):
                     event.points, event.rejection, event.processed_at = outcome.points, outcome.rejection, now
                 by_id = {event.id: event for event in recorded}

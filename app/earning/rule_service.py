@@ -1,6 +1,6 @@
 """Earning rules: set up, changed in versions, archived and never deleted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,9 @@ from app.paging import Page, PageResult, keyset, page_result
 MAX_RULES = 1000
 """Rules that are not archived, in one program."""
 
-_RULE = "SELECT id, version, status, definition, created_at, updated_at FROM earning_rule WHERE program_id = $1"
+_RULE = (
+    "SELECT id, version, status, definition, created_at, updated_at FROM earning_rule WHERE program_id = $1"
+)
 
 _NEW_VERSION = """
 INSERT INTO earning_rule_version (rule_id, version, status, definition, created_at) VALUES ($1, $2, $3, $4, $5)
@@ -44,7 +46,9 @@ async def create_rule(program_id: UUID, definition: RuleDefinition, status: Rule
     encoded = msgspec.json.encode(definition)
     async with transaction() as sql:
         await _bump(sql, program_id)
-        live = await sql.fetchval("SELECT count(*) FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'", program_id)
+        live = await sql.fetchval(
+            "SELECT count(*) FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'", program_id
+        )
         if live >= MAX_RULES:
             raise refuse(ErrorCode.LIMIT_REACHED, f"A program has at most {MAX_RULES:,} rules; archive some.")
         await sql.execute(
@@ -56,7 +60,9 @@ async def create_rule(program_id: UUID, definition: RuleDefinition, status: Rule
     return rule
 
 
-async def _change(program_id: UUID, rule_id: UUID, change: Callable[[Rule], tuple[RuleDefinition, RuleStatus]]) -> Rule:
+async def _change(
+    program_id: UUID, rule_id: UUID, change: Callable[[Rule], tuple[RuleDefinition, RuleStatus]]
+) -> Rule:
     now = clock.now()
     async with transaction() as sql:
         await _bump(sql, program_id)
@@ -68,7 +74,9 @@ async def _change(program_id: UUID, rule_id: UUID, change: Callable[[Rule], tupl
         if (definition, status) == (rule.definition, rule.status):
             return rule
         if rule.status is RuleStatus.ARCHIVED:
-            raise refuse(ErrorCode.WRONG_STATE, "The rule is archived, which is for good; make a new one.", "id")
+            raise refuse(
+                ErrorCode.WRONG_STATE, "The rule is archived, which is for good; make a new one.", "id"
+            )
         if definition.trigger is not rule.definition.trigger:
             raise refuse(ErrorCode.INVALID, "What triggers a rule cannot change; make a new rule.", "trigger")
         if definition != rule.definition and (errors := check_definition(definition, now)):
@@ -97,7 +105,9 @@ async def update_rule(program_id: UUID, rule_id: UUID, changes: Mapping[str, Any
     fields = dict(changes)
     status: RuleStatus | None = fields.pop("status", None)
     return await _change(
-        program_id, rule_id, lambda rule: (msgspec.structs.replace(rule.definition, **fields), status or rule.status)
+        program_id,
+        rule_id,
+        lambda rule: (msgspec.structs.replace(rule.definition, **fields), status or rule.status),
     )
 
 
@@ -119,14 +129,14 @@ async def get_rules(program_id: UUID, rule_ids: Sequence[UUID]) -> list[Rule | N
 
 
 async def list_rules(
-    program_id: UUID, page: Page, status: RuleStatus | None = None, trigger: EventKind | None = None
+    program_id: UUID, page: Page, statuses: Collection[RuleStatus], trigger: EventKind | None = None
 ) -> PageResult[Rule]:
-    """Return a page of a program's rules, oldest first."""
+    """Return a page of a program's rules in one of these statuses, oldest first."""
     part = keyset(("id",), page=page, first_param=4)
     async with connection() as sql:
         rows = await sql.fetch(
-            f"{_RULE} AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR trigger = $3)"
+            f"{_RULE} AND status = ANY($2::text[]) AND ($3::text IS NULL OR trigger = $3)"
             f" AND {part.where} ORDER BY {part.order_by} LIMIT {part.limit}",
-            program_id, status, trigger, *part.args,
+            program_id, list(statuses), trigger, *part.args,
         )  # fmt: skip
     return page_result([rule_from_row(row) for row in rows], page)

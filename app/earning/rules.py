@@ -64,7 +64,9 @@ class Rule(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
-def _check_decimal(value: Decimal, low: Decimal, high: Decimal, field: tuple[str, ...], what: str) -> list[UserError]:
+def _check_decimal(
+    value: Decimal, low: Decimal, high: Decimal, field: tuple[str, ...], what: str
+) -> list[UserError]:
     exponent = value.as_tuple().exponent
     if not value.is_finite() or not low <= value <= high:
         return [UserError(ErrorCode.INVALID, f"{what} must be between {low} and {high}.", field)]
@@ -89,22 +91,36 @@ def check_definition(rule: RuleDefinition, now: datetime) -> list[UserError]:
     if rule.description is not None and len(rule.description) > 2000:
         invalid("A description has at most 2,000 characters.", "description")
     if rule.trigger is not EventKind.PURCHASE:
-        invalid("No event of this kind can be recorded, so the rule could never pay. Use PURCHASE.", "trigger")
+        invalid(
+            "No event of this kind can be recorded, so the rule could never pay. Use PURCHASE.", "trigger"
+        )
     if (rule.points_per_amount is None) == (rule.fixed_points is None):
-        invalid("A rule gives either points per amount or fixed points: set exactly one of the two.", "points_per_amount")
+        invalid(
+            "A rule gives either points per amount or fixed points: set exactly one of the two.",
+            "points_per_amount",
+        )
     if rule.points_per_amount is not None:
         rate = rule.points_per_amount
         smallest = Decimal(1).scaleb(-MAX_DECIMALS)
-        errors += _check_decimal(rate.points, smallest, MAX_RATE, ("points_per_amount", "points"), "The points")
-        errors += _check_decimal(rate.amount, MIN_RATE_AMOUNT, MAX_RATE, ("points_per_amount", "amount"), "The amount")
+        errors += _check_decimal(
+            rate.points, smallest, MAX_RATE, ("points_per_amount", "points"), "The points"
+        )
+        errors += _check_decimal(
+            rate.amount, MIN_RATE_AMOUNT, MAX_RATE, ("points_per_amount", "amount"), "The amount"
+        )
     if rule.fixed_points is not None and not 1 <= rule.fixed_points <= MAX_POINTS:
         invalid("Fixed points must be at least 1: the rule could never pay.", "fixed_points")
     if rule.minimum_amount is not None:
-        errors += _check_decimal(rule.minimum_amount, Decimal(0), MAX_AMOUNT, ("minimum_amount",), "The minimum amount")
+        errors += _check_decimal(
+            rule.minimum_amount, Decimal(0), MAX_AMOUNT, ("minimum_amount",), "The minimum amount"
+        )
     if rule.starts_at is not None and rule.ends_at is not None and rule.ends_at <= rule.starts_at:
         invalid("The rule ends before it starts: it could never pay.", "ends_at")
     elif rule.ends_at is not None and rule.ends_at <= now and rule.starts_at is None:
-        invalid("The rule has ended already, and names no start: set one to pay late events of that time.", "ends_at")
+        invalid(
+            "The rule has ended already, and names no start: set one to pay late events of that time.",
+            "ends_at",
+        )
     if not -MAX_PRIORITY <= rule.priority <= MAX_PRIORITY:
         invalid(f"A priority lies between -{MAX_PRIORITY} and {MAX_PRIORITY}.", "priority")
     return errors

@@ -15,13 +15,30 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-COLUMNS = ("order_id", "member_id", "time", "sku", "quantity", "unit_price", "amount", "name", "category", "brand")
+COLUMNS = (
+    "order_id",
+    "member_id",
+    "time",
+    "sku",
+    "quantity",
+    "unit_price",
+    "amount",
+    "name",
+    "category",
+    "brand",
+)
 """What a line can have. `amount` stands for the whole line, in place of `quantity` times `unit_price`."""
 
 _REQUIRED = ("order_id", "member_id", "time", "sku")
 _SPREADSHEET_ID = re.compile(r"\d+\.0+")
 _EXACT = Context(prec=60)
-_TIME_FORMATS = ("%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%Y/%m/%d %H:%M:%S")
+_TIME_FORMATS = (
+    "%d/%m/%Y %H:%M",
+    "%d/%m/%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y %H:%M:%S",
+    "%Y/%m/%d %H:%M:%S",
+)
 
 
 class ImportFileError(Exception):
@@ -118,7 +135,7 @@ class _Times:
         except ValueError:
             for form in _TIME_FORMATS:
                 try:
-                    time = datetime.strptime(text, form)  # noqa: DTZ007 - gets its zone below
+                    time = datetime.strptime(text, form)
                     break
                 except ValueError:
                     continue
@@ -164,9 +181,13 @@ class _Reader:
                 raise ImportFileError(f"The file has no column {name!r}; it has: {', '.join(names)}.")
         missing = [name for name in _REQUIRED if name not in at]
         if missing:
-            raise ImportFileError(f"Say with --columns which columns hold: {', '.join(missing)}. The file has: {', '.join(names)}.")
+            raise ImportFileError(
+                f"Say with --columns which columns hold: {', '.join(missing)}. The file has: {', '.join(names)}."
+            )
         if "amount" not in at and not {"quantity", "unit_price"} <= at.keys():
-            raise ImportFileError("Say with --columns which columns hold quantity and unit_price, or the line's amount.")
+            raise ImportFileError(
+                "Say with --columns which columns hold quantity and unit_price, or the line's amount."
+            )
         return at
 
     def order_id(self, row: Sequence[str]) -> str:
@@ -199,9 +220,14 @@ class _Reader:
         amount = amount.quantize(self._cent, ROUND_HALF_UP, _EXACT)
         strings = self._strings
         name, category, brand = (
-            (strings.setdefault(row[at], row[at].strip()) or None) if at is not None else None for at in self._texts
+            (strings.setdefault(row[at], row[at].strip()) or None) if at is not None else None
+            for at in self._texts
         )
-        return member, row[self._time], OrderLine(strings.setdefault(sku, sku), name, category, brand, quantity, amount)
+        return (
+            member,
+            row[self._time],
+            OrderLine(strings.setdefault(sku, sku), name, category, brand, quantity, amount),
+        )
 
     def time(self, text: str) -> datetime:
         return self._times.read(text)
@@ -297,7 +323,9 @@ def read_purchases(
                 else:
                     orders.add(number, order_id, row)
         except (UnicodeDecodeError, csv.Error, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise ImportFileError(f"The file cannot be read as CSV in UTF-8 after {contents.lines_read if header else 0} rows: {error}") from error
+            raise ImportFileError(
+                f"The file cannot be read as CSV in UTF-8 after {contents.lines_read if header else 0} rows: {error}"
+            ) from error
     contents.skipped_orders = len(skipped)
     orders.finish()
     return contents

@@ -71,7 +71,9 @@ async def _enroll(program_id: UUID, orders: Sequence[Order], known: set[str]) ->
     first = {}
     for order in orders:
         if order.member_id not in known:
-            first.setdefault(order.member_id, NewMember(external_id=order.member_id, joined_at=order.occurred_at))
+            first.setdefault(
+                order.member_id, NewMember(external_id=order.member_id, joined_at=order.occurred_at)
+            )
     if not first:
         return 0
     results = await enroll_members(program_id, list(first.values()))
@@ -126,7 +128,9 @@ async def _wait_until_earned(program_id: UUID) -> None:
         if tuple(row) != last:
             last, since = tuple(row), time.monotonic()
         elif time.monotonic() - since > _PATIENCE_SECONDS:
-            raise Unavailable("Everything is stored, but some of it is not being earned: see the log of the workers.")
+            raise Unavailable(
+                "Everything is stored, but some of it is not being earned: see the log of the workers."
+            )
         await outbox.take_back(Queue.EARNING, clock.now())
         for batch in await outbox.stamp(Queue.EARNING, clock.now()):
             await earn_batch(batch)
@@ -172,7 +176,9 @@ async def import_purchases(
         for chunk in _chunks(orders):
             if enroll:
                 summary.enrolled += await _enroll(program_id, chunk, known)
-            results = await store(program_id, [(order, MemberRef(external_id=order.member_id)) for order in chunk])
+            results = await store(
+                program_id, [(order, MemberRef(external_id=order.member_id)) for order in chunk]
+            )
             for order, result in zip(chunk, results, strict=True):
                 _count(summary, order, result)
             advance(len(chunk))

@@ -47,7 +47,9 @@ def _check(points: int, reason: str, key: str) -> list[UserError]:
     return errors
 
 
-async def _settle_key(sql: asyncpg.Connection, program_id: UUID, key: str, request: int, member: UUID) -> bool:
+async def _settle_key(
+    sql: asyncpg.Connection, program_id: UUID, key: str, request: int, member: UUID
+) -> bool:
     """Claim a key for a request; return whether the same request has it already.
 
     Raises:
@@ -89,7 +91,9 @@ async def adjust_points(program_id: UUID, ref: MemberRef, points: int, reason: s
             request = content_hash(orjson.dumps([points, reason]))
             replayed = await _settle_key(sql, program_id, key, request, member.id)
             if not replayed and member.status == MemberStatus.CLOSED:
-                raise refuse(ErrorCode.WRONG_STATE, "The member is closed; a balance that is closed stays.", "member")
+                raise refuse(
+                    ErrorCode.WRONG_STATE, "The member is closed; a balance that is closed stays.", "member"
+                )
             now = clock.now()
             policy = await load_policy(sql, program_id)
             today = local_date(now, policy.zone)
@@ -106,7 +110,9 @@ async def adjust_points(program_id: UUID, ref: MemberRef, points: int, reason: s
             )
             (outcome,) = await apply(sql, terms(policy, now), [operation])
             if outcome.status is Status.INSUFFICIENT:
-                message = f"The member has {max(0, outcome.available or 0)} points, and {-points} were to be taken."
+                message = (
+                    f"The member has {max(0, outcome.available or 0)} points, and {-points} were to be taken."
+                )
                 raise refuse(ErrorCode.INSUFFICIENT_POINTS, message, "points")
             if outcome.status is Status.TOO_MANY:
                 message = f"The member would have more points than can be counted ({MAX_POINTS})."

@@ -128,7 +128,8 @@ async def get_entry(program_id: UUID, account_id: UUID, sequence: int) -> Entry 
     """Return one entry, if its account belongs to the program."""
     async with connection() as sql:
         row = await sql.fetchrow(
-            _ENTRIES + " AND sequence = $3 AND EXISTS (SELECT FROM account WHERE id = $1 AND program_id = $2)",
+            _ENTRIES
+            + " AND sequence = $3 AND EXISTS (SELECT FROM account WHERE id = $1 AND program_id = $2)",
             account_id,
             program_id,
             sequence,

@@ -65,9 +65,35 @@ async def apply(sql: asyncpg.Connection, terms: Terms, operations: Sequence[Oper
         return []
     order = sorted(range(len(operations)), key=lambda n: operations[n].account_id)
     columns: list[Any] = [list(column) for column in zip(*(operations[n] for n in order), strict=True)]
-    (account, kind, amount, key, request_hash, occurred_at, reference, matures, expires, source, source_id, reason) = columns
+    (
+        account,
+        kind,
+        amount,
+        key,
+        request_hash,
+        occurred_at,
+        reference,
+        matures,
+        expires,
+        source,
+        source_id,
+        reason,
+    ) = columns
     rows = await sql.fetch(
-        _APPLY, account, kind, amount, reference, matures, expires, key, request_hash, occurred_at, source, source_id, reason, *terms
+        _APPLY,
+        account,
+        kind,
+        amount,
+        reference,
+        matures,
+        expires,
+        key,
+        request_hash,
+        occurred_at,
+        source,
+        source_id,
+        reason,
+        *terms,
     )
     outcomes: list[Outcome | None] = [None] * len(operations)
     for n, row in zip(order, rows, strict=True):

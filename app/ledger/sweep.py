@@ -36,7 +36,9 @@ async def _due(sql: asyncpg.Connection, policy: ProgramPolicy, today: date, idle
     rows = await sql.fetch(_DUE, policy.program_id, today, MAX_BATCH)
     if not rows and idle and policy.expiry.inactive_months is not None:
         since = local_date(policy.expiry_changed_at, policy.zone)
-        rows = await sql.fetch(_IDLE, policy.program_id, today, since, policy.expiry.inactive_months, MAX_BATCH)
+        rows = await sql.fetch(
+            _IDLE, policy.program_id, today, since, policy.expiry.inactive_months, MAX_BATCH
+        )
     return [row["id"] for row in rows]
 
 

@@ -41,7 +41,7 @@ FROM unnest($1::bigint[], $2::uuid[]) AS t(id, batch) WHERE outbox.id = t.id
 _TAKE_BACK = """
 UPDATE outbox SET batch = NULL /* scoped by: worker */
 WHERE queue = $1 AND batch IS NOT NULL
-  AND sent_at < $2 - least($3::interval * 2 ^ least(attempts - 1, 20), $4::interval)
+  AND sent_at < $2::timestamptz - least($3::interval * (2 ^ least(attempts - 1, 20)), $4::interval)
 """
 
 _WAITING = """
@@ -88,7 +88,9 @@ class Claim(NamedTuple):
 
 async def read_batch(sql: asyncpg.Connection, batch: UUID) -> Claim | None:
     """Return whose work a batch names; None when somebody else has finished it."""
-    rows = await sql.fetch("SELECT program_id, members FROM outbox /* scoped by: worker */ WHERE batch = $1", batch)
+    rows = await sql.fetch(
+        "SELECT program_id, members FROM outbox /* scoped by: worker */ WHERE batch = $1", batch
+    )
     if not rows:
         return None
     return Claim(rows[0]["program_id"], sorted({member for row in rows for member in row["members"]}))
@@ -102,7 +104,9 @@ async def finish(sql: asyncpg.Connection, batch: UUID) -> None:
 async def reduce(sql: asyncpg.Connection, batch: UUID, members: list[UUID]) -> None:
     """Leave of a batch only the members who could not be served; they come up again, ever later."""
     await sql.execute(
-        "DELETE FROM outbox /* scoped by: worker */ WHERE batch = $1 AND NOT members && $2::uuid[]", batch, members
+        "DELETE FROM outbox /* scoped by: worker */ WHERE batch = $1 AND NOT members && $2::uuid[]",
+        batch,
+        members,
     )
     await sql.execute(
         """UPDATE outbox SET members = ARRAY(SELECT unnest(members) INTERSECT SELECT unnest($2::uuid[]))

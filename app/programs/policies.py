@@ -1,9 +1,11 @@
 """Reading a program's policy."""
 
+import time
 from uuid import UUID
 
 import asyncpg
 
+from app.database import connection
 from app.errors import ErrorCode, refuse
 from app.ledger.expiry import ExpiryKind, ExpiryPolicy
 from app.programs.policy import MultiplierStacking, ProgramPolicy, Rounding
@@ -37,3 +39,26 @@ async def load_policy(sql: asyncpg.Connection, program_id: UUID) -> ProgramPolic
         expiry_changed_at=row["expiry_changed_at"],
         debt_limit=row["debt_limit"],
     )
+
+
+_MAX_AGE_SECONDS = 1.0
+_MAX_KEPT = 10_000
+_recent: dict[UUID, tuple[float, ProgramPolicy]] = {}
+
+
+async def recent_policy(program_id: UUID) -> ProgramPolicy:
+    """Return a program's policy as it was at most a second ago: for reading, not for deciding.
+
+    Raises:
+        Refused: there is no such program.
+    """
+    now = time.monotonic()
+    kept = _recent.get(program_id)
+    if kept is not None and now - kept[0] < _MAX_AGE_SECONDS:
+        return kept[1]
+    async with connection() as sql:
+        policy = await load_policy(sql, program_id)
+    if len(_recent) >= _MAX_KEPT:
+        _recent.clear()
+    _recent[program_id] = (now, policy)
+    return policy

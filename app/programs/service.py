@@ -155,3 +155,15 @@ async def find_program(slug: str) -> Program | None:
     """Return the program of a slug, for operators; None when there is none."""
     row = await Program.get_or_none(slug=slug)
     return row and _tidy(row)
+
+
+async def named_program(slug: str) -> Program:
+    """Return the program of a slug, for operators.
+
+    Raises:
+        Refused: NOT_FOUND.
+    """
+    program = await find_program(slug)
+    if program is None:
+        raise refuse(ErrorCode.NOT_FOUND, f"There is no program {slug!r}.", "program")
+    return program

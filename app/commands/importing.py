@@ -1,0 +1,153 @@
+"""`laurel import`: bringing in what a retailer's systems have written into files."""
+
+import asyncio
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from app.imports.purchases import Contents, Reject
+    from app.imports.service import Summary
+    from app.settings import Settings
+
+app = typer.Typer(help="Bring in data from files.", no_args_is_help=True)
+
+_COLUMNS_HELP = (
+    "Which column of the file holds what, as name=Column,name=Column. The names: order_id, member_id, time, sku,"
+    " quantity, unit_price; optional: name, category, brand, and amount (of the whole line, in place of"
+    " quantity times unit_price). A name that is also the column's need not be given."
+)
+
+
+@app.command()
+def purchases(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A CSV file of purchase lines: plain, gzip or xz.", exists=True, dir_okay=False),
+    ],
+    program: Annotated[str, typer.Option(help="The program's slug.")],
+    columns: Annotated[str, typer.Option(help=_COLUMNS_HELP)] = "",
+    enroll: Annotated[
+        bool, typer.Option("--enroll", help="Enrol members who are not there yet, as of their first order.")
+    ] = False,
+    skip_prefix: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out orders whose id starts with this; may be given several times."),
+    ] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(help="Where rows go that are turned away. [default: FILE.rejects.csv in this folder]"),
+    ] = None,
+) -> None:
+    """Import purchases: lines are grouped by order, and each order earns as if it were recorded.
+
+    Times without an offset are the program's; line amounts are quantity times unit price, rounded
+    half up to the currency's digits. Can be stopped and run again: what is there already is
+    recognised by its order id. An order with a bad row is turned away as a whole.
+    """
+    from app.commands import ready_servers
+
+    target = rejects or Path(f"{file.name}.rejects.csv")
+    names = _columns(columns)
+    with ready_servers(redis=False) as settings:
+        contents, summary = asyncio.run(_import(settings, file, program, names, enroll, skip_prefix or []))
+    turned_away = sorted([*contents.rejects, *summary.rejects], key=lambda reject: reject.number)
+    if turned_away:
+        _write_rejects(target, contents.header, turned_away)
+    _print(contents, summary, turned_away, target)
+
+
+def _columns(text: str) -> dict[str, str]:
+    from app.imports.purchases import COLUMNS
+
+    columns = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, column = part.partition("=")
+        if not equals or name.strip() not in COLUMNS:
+            message = f"{part!r}: write name=Column, with a name among {', '.join(COLUMNS)}."
+            raise typer.BadParameter(message, param_hint="--columns")
+        columns[name.strip()] = column.strip()
+    return columns
+
+
+async def _import(
+    settings: "Settings", file: Path, slug: str, columns: dict[str, str], enroll: bool, skip: Sequence[str]
+) -> tuple["Contents", "Summary"]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from app import database
+    from app.imports.purchases import read_purchases
+    from app.imports.service import import_purchases
+    from app.money import MINOR_DIGITS
+    from app.programs.policies import recent_policy
+    from app.programs.service import named_program
+
+    await database.connect(settings, "laurel-import")
+    bar = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    try:
+        policy = await recent_policy((await named_program(slug)).id)
+        with Progress(
+            *bar, MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+        ) as progress:
+            reading = progress.add_task("Reading", total=file.stat().st_size)
+            contents = read_purchases(
+                file, columns, policy.zone, MINOR_DIGITS[policy.currency], skip,
+                lambda position: progress.update(reading, completed=position),
+            )  # fmt: skip
+            progress.update(reading, completed=file.stat().st_size)
+            recording = progress.add_task("Orders", total=len(contents.orders))
+            summary = await import_purchases(
+                policy.program_id,
+                contents.orders,
+                enroll=enroll,
+                advance=lambda n: progress.advance(recording, n),
+            )
+        return contents, summary
+    finally:
+        await database.disconnect()
+
+
+def _write_rejects(target: Path, header: Sequence[str], rejects: Sequence["Reject"]) -> None:
+    """Write the rows that were turned away as they were, with two columns more: which row, and why."""
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*header, "row", "reason"])
+        for number, row, reason in rejects:
+            writer.writerow([*row, *[""] * (len(header) - len(row)), number, reason])
+
+
+def _print(contents: "Contents", summary: "Summary", rejects: Sequence["Reject"], target: Path) -> None:
+    from collections import Counter
+
+    rows = [
+        ("Orders imported", f"{summary.orders:,}"),
+        ("Orders there before", f"{summary.known_orders:,}"),
+        ("Lines imported", f"{summary.lines:,}"),
+        ("Amount imported", f"{summary.amount:,.2f}"),
+        ("Members", f"{len(summary.members):,}"),
+        ("Members enrolled", f"{summary.enrolled:,}"),
+        ("Points of these orders", f"{summary.points:,}"),
+        (
+            "Orders left out",
+            f"{contents.skipped_orders:,} ({contents.skipped_lines:,} lines, by --skip-prefix)",
+        ),
+        ("Orders not earned", f"{summary.rejected_by_rules:,}"),
+        ("Rows turned away", f"{len(rejects):,}"),
+    ]
+    for name, value in rows:
+        typer.echo(f"{name:24}{value}")
+    for reason, count in Counter(_kind(reject.reason) for reject in rejects).most_common(10):
+        typer.echo(f"  {count:>10,}  {reason}")
+    if rejects:
+        typer.echo(f"They are in {target}, each with its reason.")
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without what differs from row to row, so that it can be counted."""
+    import re
+
+    return re.sub(r"'[^']*'|\b\d[\d.]*\b", "…", reason)

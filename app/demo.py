@@ -1,0 +1,232 @@
+"""A program to play with: made-up members of a made-up shop, through the same services as real ones."""
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from app import clock, database
+from app.access.keys import add_key, hash_secret
+from app.access.models import ApiKey
+from app.access.scopes import PROGRAM_SCOPES
+from app.access.tenancy import scoped
+from app.access.tokens import MemberTokens, create_member_token
+from app.database import transaction
+from app.earning.processing import earn_batch
+from app.earning.reads import find_event
+from app.earning.recording import Incoming, store
+from app.earning.rule_service import create_rule, list_rules
+from app.earning.rules import EventKind, PointsPerAmount, RuleDefinition, RuleStatus
+from app.imports.purchases import Order, OrderLine
+from app.keyring import secret_key, write_secret
+from app.ledger.adjusting import adjust_points
+from app.ledger.expiry import ExpiryKind, ExpiryPolicy
+from app.members.inputs import NewMember
+from app.members.reads import MemberRef
+from app.members.service import enroll_members
+from app.outbox import service as outbox
+from app.outbox.service import Queue
+from app.paging import make_page
+from app.programs.inputs import NewProgram
+from app.programs.models import Program
+from app.programs.service import create_program, find_program
+from app.settings import Settings
+
+SLUG = "demo"
+MEMBERS = 48
+MONTHS = 7
+_TOKEN_SECONDS = 86_400
+_KEY_FILE = "demo.key"
+
+_FIRST = ["Ada", "Ben", "Chloé", "Dario", "Elif", "Finn", "Grace", "Hugo", "Ines", "Jonas", "Kaja", "Luca", "Mia", "Noor", "Olek", "Pia"]
+_LAST = ["Albers", "Bianchi", "Costa", "Demir", "Evans", "Fischer", "Garcia", "Haas", "Ivanova", "Jansen", "Kovač", "Lindqvist"]
+_GOODS = (
+    ("TEA-EARL-100", "Earl Grey, 100 g", "Tea", "Nordhaus", "7.90"),
+    ("TEA-SENCHA-100", "Sencha, 100 g", "Tea", "Nordhaus", "9.40"),
+    ("TEA-ROOIBOS-250", "Rooibos, 250 g", "Tea", "Nordhaus", "11.20"),
+    ("COF-HOUSE-500", "House blend, 500 g", "Coffee", "Alba", "12.95"),
+    ("COF-ETHIO-250", "Ethiopia Sidamo, 250 g", "Coffee", "Alba", "10.50"),
+    ("POT-GLASS-1L", "Glass teapot, 1 l", "Tableware", "Lumen", "34.00"),
+    ("CUP-STONE-2", "Stoneware cups, pair", "Tableware", "Lumen", "24.50"),
+    ("MIL-HAND-1", "Hand coffee mill", "Equipment", "Kern", "79.00"),
+    ("KET-GOOSE-1", "Gooseneck kettle", "Equipment", "Kern", "64.90"),
+    ("CHO-DARK-70", "Dark chocolate, 70 %", "Sweets", "Rosa", "4.20"),
+    ("BIS-ALMOND", "Almond biscuits", "Sweets", "Rosa", "5.60"),
+)
+
+
+class Demo(NamedTuple):
+    """What it takes to look around: a key of the program, and the token of one member."""
+
+    api_key: str
+    member_token: str
+
+
+async def ensure_demo(settings: Settings) -> Demo | None:
+    """Fill an empty database with the demo program, and return its credentials.
+
+    Opens and closes a connection of its own. What was begun and not finished is finished. The key
+    is kept in the data folder, readable by its owner only, so that later starts can show it again.
+
+    Returns:
+        None when the database holds programs, and none of them is the demo.
+    """
+    await database.connect(settings, "laurel-demo")
+    try:
+        program = await find_program(SLUG)
+        if program is None:
+            if await Program.exists():
+                return None
+            program = await _create()
+        if await find_event(program.id, _LAST_ORDER) is None:
+            await _fill(program)
+        key = await _key(settings.data_dir / _KEY_FILE, program.id)
+        tokens = MemberTokens(secret_key(settings))
+        token = await create_member_token(
+            tokens, program.id, MemberRef(external_id=_external_id(1)), _TOKEN_SECONDS
+        )
+        return Demo(key, token.token)
+    finally:
+        await database.disconnect()
+
+
+async def _create() -> Program:
+    program, _ = await create_program(
+        NewProgram(
+            slug=SLUG,
+            name="Nordhaus Tea & Coffee",
+            currency="EUR",
+            timezone="Europe/Berlin",
+            max_points_per_day=2000,
+            expiry=ExpiryPolicy(ExpiryKind.ROLLING_MONTHS, 24),
+            debt_limit=500,
+        )
+    )
+    return program
+
+
+def _external_id(number: int) -> str:
+    return f"demo-{number:04}"
+
+
+async def _fill(program: Program) -> None:
+    """Add rules, members and purchases; each is recognised when it is there already."""
+    if not (await list_rules(program.id, make_page(), set(RuleStatus))).items:
+        for definition in _rules(program.created_at):
+            await create_rule(program.id, definition, RuleStatus.ACTIVE)
+    chance = random.Random(20)  # noqa: S311 - plausible, not secret
+    members = [_member(number, program.created_at, chance) for number in range(1, MEMBERS + 1)]
+    await enroll_members(program.id, members)
+    orders = sorted(
+        (order for member in members for order in _orders(member, program.created_at, chance)),
+        key=lambda order: order.occurred_at or clock.now(),
+    )
+    orders.append(_last_order(program.created_at))
+    for start in range(0, len(orders), 500):
+        await store(program.id, [_incoming(order) for order in orders[start : start + 500]])
+    while batches := await outbox.stamp(Queue.EARNING, clock.now()):
+        for batch in batches:
+            await earn_batch(batch)
+    for number, points, reason in (
+        (1, 150, "Sorry for the broken cup"),
+        (7, 40, "Goodwill after a late delivery"),
+        (12, -25, "Booked twice by mistake"),
+    ):
+        await adjust_points(
+            program.id, MemberRef(external_id=_external_id(number)), points, reason, f"demo-{number}"
+        )
+
+
+def _incoming(order: Order) -> Incoming:
+    return order, MemberRef(external_id=order.member_id)
+
+
+def _rules(now: datetime) -> Sequence[RuleDefinition]:
+    begin = (now - timedelta(days=75)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (
+        RuleDefinition(
+            "1 point per euro",
+            EventKind.PURCHASE,
+            "Everybody, on everything, always.",
+            points_per_amount=PointsPerAmount(Decimal(1), Decimal(1)),
+        ),
+        RuleDefinition(
+            "Big basket",
+            EventKind.PURCHASE,
+            "25 points on top from 75 euros on.",
+            fixed_points=25,
+            minimum_amount=Decimal(75),
+            priority=10,
+        ),
+        RuleDefinition(
+            "Tea weeks",
+            EventKind.PURCHASE,
+            "Half a point more for every euro, for five weeks.",
+            points_per_amount=PointsPerAmount(Decimal("0.5"), Decimal(1)),
+            starts_at=begin,
+            ends_at=begin + timedelta(weeks=5),
+            priority=5,
+        ),
+    )
+
+
+def _member(number: int, now: datetime, chance: random.Random) -> NewMember:
+    name = f"{_FIRST[number % len(_FIRST)]} {_LAST[number % len(_LAST)]}"
+    joined_at = now - timedelta(days=chance.randint(20, 30 * MONTHS), minutes=chance.randint(0, 600))
+    return NewMember(
+        external_id=_external_id(number),
+        email=f"member{number}@example.com" if number % 5 else None,
+        phone=f"+49 30 5550 {number:04}" if number % 3 else None,
+        name=name,
+        birthday=date(chance.randint(1950, 2005), chance.randint(1, 12), chance.randint(1, 28)),
+        locale=chance.choice(("de-DE", "de-AT", "en-GB", "fr-FR")),
+        attributes={"newsletter": bool(number % 2)},
+        joined_at=joined_at,
+    )
+
+
+def _orders(member: NewMember, now: datetime, chance: random.Random) -> list[Order]:
+    """Return a member's purchases: some come weekly, some once."""
+    assert member.joined_at
+    days_between = chance.choice((6, 11, 19, 33, 60))
+    orders, moment = [], member.joined_at
+    while moment < now - timedelta(days=1):
+        opened = moment.astimezone(UTC).replace(hour=chance.randint(8, 18), minute=chance.randint(0, 59))
+        orders.append(_order(f"{member.external_id}-{len(orders) + 1}", member.external_id, opened, chance))
+        moment += timedelta(days=max(1, round(chance.gauss(days_between, days_between / 3))))
+    return orders
+
+
+def _order(external_id: str, member: str, occurred_at: datetime, chance: random.Random) -> Order:
+    lines = []
+    for sku, name, category, brand, price in chance.sample(_GOODS, chance.choice((1, 1, 2, 2, 3, 4))):
+        quantity = Decimal(chance.choice((1, 1, 1, 2, 3)))
+        lines.append(OrderLine(sku, name, category, brand, quantity, quantity * Decimal(price)))
+    return Order(external_id, member, occurred_at, lines, [])
+
+
+_LAST_ORDER = f"{_external_id(1)}-latest"
+
+
+def _last_order(now: datetime) -> Order:
+    """Return the purchase that is recorded last: by it a demo is known to be complete."""
+    sku, name, category, brand, price = _GOODS[5]
+    line = OrderLine(sku, name, category, brand, Decimal(2), 2 * Decimal(price))
+    return Order(_LAST_ORDER, _external_id(1), now - timedelta(hours=2), [line], [])
+
+
+async def _key(file: Path, program_id: UUID) -> str:
+    """Return the key that the file holds, or a new one in its place when it opens nothing."""
+    if file.exists():
+        secret = file.read_text().strip()
+        known = await scoped(ApiKey, program_id).get_or_none(secret_hash=hash_secret(secret), revoked_at=None)
+        if known is not None:
+            return secret
+        file.unlink()
+    async with transaction():
+        _, secret = await add_key(program_id, "Demo", PROGRAM_SCOPES)
+        write_secret(file, secret)
+    return secret

@@ -1,0 +1,75 @@
+"""The ASGI application: everything that answers over HTTP, put together."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.routing import Route
+
+from app import database
+from app.access.authenticate import Authenticator
+from app.access.gate import request_gate
+from app.access.principal import Principal
+from app.access.rate_limit import RateLimiter
+from app.access.tokens import MemberTokens
+from app.earning.coalescer import Coalescer
+from app.health import Health
+from app.http import RequestLog
+from app.keyring import admin_key, secret_key
+from app.metrics import observe
+from app.settings import Settings
+from app.settings import settings as process_settings
+from app.web.static import graphiql_page, web_routes
+from graphql_schema.context import Context, Services, make_context
+from graphql_schema.root import laurel_schema
+from graphql_schema.view import GraphQLView
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """Return the application of one process. Its servers are connected when its lifespan starts.
+
+    Args:
+        settings: with complete addresses of both servers; those of the process when left out.
+    """
+    settings = settings or process_settings()
+    tokens = MemberTokens(secret_key(settings))
+    authenticator = Authenticator(admin_key(settings), tokens)
+    limiter = RateLimiter(settings)
+    services = Services(tokens, Coalescer())
+    health = Health(settings)
+
+    def context(request: HTTPConnection, principal: Principal) -> Context:
+        return make_context(request, principal, services)
+
+    @asynccontextmanager
+    async def lifespan(application: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await database.connect(settings, "laurel-api")
+            stack.push_async_callback(database.disconnect)
+            await stack.enter_async_context(authenticator)
+            await stack.enter_async_context(limiter)
+            await stack.enter_async_context(health)
+            await services.coalescer.start()
+            stack.push_async_callback(services.coalescer.stop)
+            yield
+
+    view = GraphQLView(
+        laurel_schema(settings),
+        authenticate=request_gate(authenticator, limiter),
+        context=context,
+        settings=settings,
+        ide=graphiql_page,
+        observe=observe,
+    )
+    application = Starlette(
+        routes=[Route("/graphql", view), *health.routes(), *web_routes()],
+        lifespan=lifespan,
+    )
+    # Outermost, so that even what nobody expected carries the request's id.
+    application.build_middleware_stack = _logged(application.build_middleware_stack)  # type: ignore[method-assign]
+    return application
+
+
+def _logged(build: Callable[[], object]) -> Callable[[], RequestLog]:
+    return lambda: RequestLog(build())  # type: ignore[arg-type]
