@@ -4,48 +4,71 @@ from datetime import date
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from app import clock
 from app.clock import local_date
 from app.database import connection, retrying, transaction
 from app.ledger.service import MAX_BATCH, settle, terms
+from app.metrics import ERRORS
 from app.programs.policies import load_policy
 from app.programs.policy import ProgramPolicy
 
+log = structlog.get_logger("laurel.ledger")
+
 _PROGRAMS = "SELECT id FROM program /* scoped by: worker */ WHERE id > $1 ORDER BY id LIMIT 100"
 
-_DUE = "SELECT id FROM account WHERE program_id = $1 AND next_due <= $2 ORDER BY next_due, id LIMIT $3"
+_DUE = """
+SELECT id FROM account
+WHERE program_id = $1 AND next_due <= $2 AND id <> ALL($3::uuid[])
+ORDER BY next_due, id LIMIT $4
+"""
 
 # Accounts that were last touched before the program chose inactivity do not know their day yet.
 _IDLE = """
 SELECT id FROM account
-WHERE program_id = $1 AND available > 0 AND (greatest(active_on, $3) + make_interval(months => $4))::date < $2
-ORDER BY id LIMIT $5
+WHERE program_id = $1 AND available > 0 AND (greatest(active_on, $5) + make_interval(months => $6))::date < $2
+  AND id <> ALL($3::uuid[])
+ORDER BY id LIMIT $4
 """
 
 
-async def _settle(policy: ProgramPolicy, accounts: list[UUID]) -> None:
+async def _settle(policy: ProgramPolicy, accounts: list[UUID]) -> list[UUID]:
+    """Settle accounts, and return those whose books disagree: they stay as they are, loudly."""
+
     async def work() -> None:
         async with transaction() as sql:
             await settle(sql, terms(policy, clock.now()), accounts)
 
-    await retrying(work)
+    try:
+        await retrying(work)
+    except asyncpg.PostgresError:
+        if len(accounts) == 1:
+            ERRORS.labels("sweep").inc()
+            log.exception("account_not_settled", account_id=str(accounts[0]))
+            return accounts
+        # Halves, until those to blame stand alone: they must not hold up the others.
+        middle = len(accounts) // 2
+        return await _settle(policy, accounts[:middle]) + await _settle(policy, accounts[middle:])
+    return []
 
 
-async def _due(sql: asyncpg.Connection, policy: ProgramPolicy, today: date, idle: bool) -> list[UUID]:
-    rows = await sql.fetch(_DUE, policy.program_id, today, MAX_BATCH)
+async def _due(
+    sql: asyncpg.Connection, policy: ProgramPolicy, today: date, idle: bool, stuck: list[UUID]
+) -> list[UUID]:
+    args = (policy.program_id, today, stuck, MAX_BATCH)
+    rows = await sql.fetch(_DUE, *args)
     if not rows and idle and policy.expiry.inactive_months is not None:
         since = local_date(policy.expiry_changed_at, policy.zone)
-        rows = await sql.fetch(
-            _IDLE, policy.program_id, today, since, policy.expiry.inactive_months, MAX_BATCH
-        )
+        rows = await sql.fetch(_IDLE, *args, since, policy.expiry.inactive_months)
     return [row["id"] for row in rows]
 
 
 async def sweep_program(program_id: UUID, *, idle: bool = False) -> int:
     """Settle every account of a program on which something is due today, in the program's zone.
 
-    Safe to run twice and on two workers at once: an account that is settled has nothing due.
+    Safe to run twice and on two workers at once: an account that is settled has nothing due. One
+    whose books disagree is left as it is.
 
     Args:
         idle: look, too, for accounts that fell idle under a policy they have not met yet, which
@@ -55,14 +78,16 @@ async def sweep_program(program_id: UUID, *, idle: bool = False) -> int:
         How many accounts were settled.
     """
     total = 0
+    stuck: list[UUID] = []
     while True:
         async with connection() as sql:
             policy = await load_policy(sql, program_id)
-            accounts = await _due(sql, policy, local_date(clock.now(), policy.zone), idle)
+            accounts = await _due(sql, policy, local_date(clock.now(), policy.zone), idle, stuck)
         if not accounts:
             return total
-        await _settle(policy, accounts)
-        total += len(accounts)
+        failed = await _settle(policy, accounts)
+        stuck += failed
+        total += len(accounts) - len(failed)
 
 
 async def sweep(*, idle: bool = False) -> int:
