@@ -128,7 +128,10 @@ BEGIN
         due := least(lot_day, idle_day);
         a.next_due := coalesce(due, 'infinity');
         EXIT WHEN due IS NULL OR due > p_today;
-        instant := greatest(due::timestamp AT TIME ZONE p_zone, p_not_before);
+        instant := due::timestamp AT TIME ZONE p_zone;
+        -- Where clocks are put back over midnight there are two of them: the day begins with the first.
+        IF (instant - interval '1 hour') AT TIME ZONE p_zone = due::timestamp THEN instant := instant - interval '1 hour'; END IF;
+        instant := greatest(instant, p_not_before);
 
         WITH released AS (
             UPDATE lot SET pending = false WHERE account_id = a.id AND open AND pending AND matures_on <= due
