@@ -147,7 +147,7 @@ async def transaction() -> AsyncIterator[asyncpg.Connection]:
     Neither start tasks nor borrow a second connection inside: the pool would wait for itself.
     """
     async with in_transaction("default") as client:
-        yield client._connection  # type: ignore[attr-defined]
+        yield client._connection
 
 
 async def retrying(work: Callable[[], Awaitable[T]], *, attempts: int = 4) -> T:

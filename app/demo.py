@@ -21,7 +21,7 @@ from app.earning.recording import Incoming, store
 from app.earning.rule_service import create_rule, list_rules
 from app.earning.rules import EventKind, PointsPerAmount, RuleDefinition, RuleStatus
 from app.imports.purchases import Order, OrderLine
-from app.keyring import secret_key, write_secret
+from app.keyring import read_secret, secret_key, write_secret
 from app.ledger.adjusting import adjust_points
 from app.ledger.expiry import ExpiryKind, ExpiryPolicy
 from app.members.inputs import NewMember
@@ -41,8 +41,14 @@ MONTHS = 7
 _TOKEN_SECONDS = 86_400
 _KEY_FILE = "demo.key"
 
-_FIRST = ["Ada", "Ben", "Chloé", "Dario", "Elif", "Finn", "Grace", "Hugo", "Ines", "Jonas", "Kaja", "Luca", "Mia", "Noor", "Olek", "Pia"]
-_LAST = ["Albers", "Bianchi", "Costa", "Demir", "Evans", "Fischer", "Garcia", "Haas", "Ivanova", "Jansen", "Kovač", "Lindqvist"]
+_FIRST = (
+    "Ada", "Ben", "Chloé", "Dario", "Elif", "Finn", "Grace", "Hugo", "Ines", "Jonas", "Kaja", "Luca",
+    "Mia", "Noor", "Olek", "Pia",
+)  # fmt: skip
+_LAST = (
+    "Albers", "Bianchi", "Costa", "Demir", "Evans", "Fischer", "Garcia", "Haas", "Ivanova", "Jansen",
+    "Kovač", "Lindqvist",
+)  # fmt: skip
 _GOODS = (
     ("TEA-EARL-100", "Earl Grey, 100 g", "Tea", "Nordhaus", "7.90"),
     ("TEA-SENCHA-100", "Sencha, 100 g", "Tea", "Nordhaus", "9.40"),
@@ -192,7 +198,8 @@ def _orders(member: NewMember, now: datetime, chance: random.Random) -> list[Ord
     """Return a member's purchases: some come weekly, some once."""
     assert member.joined_at
     days_between = chance.choice((6, 11, 19, 33, 60))
-    orders, moment = [], member.joined_at
+    orders: list[Order] = []
+    moment = member.joined_at
     while moment < now - timedelta(days=1):
         opened = moment.astimezone(UTC).replace(hour=chance.randint(8, 18), minute=chance.randint(0, 59))
         orders.append(_order(f"{member.external_id}-{len(orders) + 1}", member.external_id, opened, chance))
@@ -220,12 +227,11 @@ def _last_order(now: datetime) -> Order:
 
 async def _key(file: Path, program_id: UUID) -> str:
     """Return the key that the file holds, or a new one in its place when it opens nothing."""
-    if file.exists():
-        secret = file.read_text().strip()
-        known = await scoped(ApiKey, program_id).get_or_none(secret_hash=hash_secret(secret), revoked_at=None)
-        if known is not None:
+    secret = read_secret(file)
+    if secret is not None:
+        keys = scoped(ApiKey, program_id).filter(secret_hash=hash_secret(secret), revoked_at=None)
+        if await keys.exists():
             return secret
-        file.unlink()
     async with transaction():
         _, secret = await add_key(program_id, "Demo", PROGRAM_SCOPES)
         write_secret(file, secret)

@@ -31,7 +31,7 @@ def new_id() -> UUID:
 
 
 def key_id(*parts: object) -> UUID:
-    """Return the UUID (version 8) that stands for an idempotency key: the same parts, the same id, for good."""
+    """Return the UUID (version 8) that stands for an idempotency key: the same parts, the same id."""
     digest = hashlib.blake2b(b"\0".join(str(part).encode() for part in parts), digest_size=16).digest()
     value = int.from_bytes(digest) & ~(0xF << 76) & ~(0b11 << 62)
     return UUID(int=value | 0x8 << 76 | 0b10 << 62)

@@ -79,3 +79,8 @@ def write_secret(path: Path, secret: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.rename(path)
+
+
+def read_secret(path: Path) -> str | None:
+    """Return the secret that a file holds; None when there is none."""
+    return path.read_text().strip() or None if path.exists() else None

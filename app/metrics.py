@@ -84,6 +84,6 @@ def exposition(waiting: tuple[float | None, int] | None) -> bytes:
     body = generate_latest(registry)
     if waiting is not None:
         queue = CollectorRegistry()
-        queue.register(_Queue(*waiting))  # type: ignore[arg-type]
+        queue.register(_Queue(*waiting))
         body += generate_latest(queue)
     return body

@@ -107,7 +107,9 @@ class EarningRule(Node):
             description=definition.description,
             status=rule.status,
             trigger=definition.trigger,
-            points_per_amount=rate and PointsPerAmount(points=rate.points, amount=rate.amount),
+            points_per_amount=None
+            if rate is None
+            else PointsPerAmount(points=rate.points, amount=rate.amount),
             fixed_points=None if definition.fixed_points is None else Points(definition.fixed_points),
             minimum_amount=definition.minimum_amount,
             starts_at=definition.starts_at,
@@ -122,7 +124,7 @@ async def load_rules(context: Context, keys: list[UUID]) -> list[EarningRule | N
     """Load rules of the caller's program."""
     assert context.principal.program_id
     found = await rule_service.get_rules(context.principal.program_id, keys)
-    return [rule and EarningRule.of(rule) for rule in found]
+    return [None if rule is None else EarningRule.of(rule) for rule in found]
 
 
 def _visible(context: Context, rule: EarningRule | None) -> EarningRule | None:
@@ -225,7 +227,7 @@ class EarningRuleInput:
         description="It pays for what happens before.", default=strawberry.UNSET
     )
     priority: int | None = strawberry.field(
-        description="Higher ones are served first where limits leave little; 0 for a new rule that does not say.",
+        description="Higher ones are served first where limits leave little; 0 for a new rule without.",
         default=strawberry.UNSET,
     )
 

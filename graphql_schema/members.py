@@ -1,7 +1,7 @@
 """Members: who they are, and the way to everything about them."""
 
 from datetime import date, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import strawberry
@@ -21,9 +21,9 @@ from graphql_schema.nodes import Info, Node, finds, program_of
 from graphql_schema.pagination import AFTER, BEFORE, FIRST, LAST, Connection, connection, page_of
 from graphql_schema.scalars import JSON
 
-Balance = Annotated["Balance", strawberry.lazy("graphql_schema.ledger")]
-LedgerEntry = Annotated["LedgerEntry", strawberry.lazy("graphql_schema.ledger")]
-Event = Annotated["Event", strawberry.lazy("graphql_schema.events")]
+if TYPE_CHECKING:
+    from graphql_schema.events import Event
+    from graphql_schema.ledger import Balance, LedgerEntry
 
 READ = (Scope.MEMBERS_READ, Scope.MEMBERS_WRITE)
 
@@ -73,10 +73,12 @@ class Member(Node):
         )
 
     @resolver(description="What the member has, as of now.")
-    async def balance(self, info: Info) -> Balance:
+    async def balance(self, info: Info) -> Annotated["Balance", strawberry.lazy("graphql_schema.ledger")]:
         from graphql_schema.ledger import load_balances
 
-        return await info.context.loader(load_balances).load(self.key)
+        balance = await info.context.loader(load_balances).load(self.key)
+        assert balance, "every member has an account"
+        return balance
 
     @resolver(description="The member's entries, newest first.")
     async def ledger(
@@ -86,7 +88,7 @@ class Member(Node):
         after: Annotated[str | None, strawberry.argument(description=AFTER)] = None,
         last: Annotated[int | None, strawberry.argument(description=LAST)] = None,
         before: Annotated[str | None, strawberry.argument(description=BEFORE)] = None,
-    ) -> Connection[LedgerEntry]:
+    ) -> Connection[Annotated["LedgerEntry", strawberry.lazy("graphql_schema.ledger")]]:
         from graphql_schema.ledger import entries_of
 
         return await entries_of(
@@ -101,7 +103,7 @@ class Member(Node):
         after: Annotated[str | None, strawberry.argument(description=AFTER)] = None,
         last: Annotated[int | None, strawberry.argument(description=LAST)] = None,
         before: Annotated[str | None, strawberry.argument(description=BEFORE)] = None,
-    ) -> Connection[Event]:
+    ) -> Connection[Annotated["Event", strawberry.lazy("graphql_schema.events")]]:
         from graphql_schema.events import events_of
 
         return await events_of(program_of(info), self.key, first=first, after=after, last=last, before=before)

@@ -1,7 +1,7 @@
 """Objects with an id of their own, and the two fields that find any of them by it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -24,14 +24,15 @@ class Node:
     id: strawberry.ID = strawberry.field(description="Opaque, and the same for good.")
 
 
-Find = Callable[[Context, UUID | str], Awaitable[Node | None]]
-_FINDERS: dict[str, Find] = {}
+Found = TypeVar("Found", bound=Node)
+Find = Callable[[Context, UUID | str], Awaitable[Found | None]]
+_FINDERS: dict[str, Find[Any]] = {}
 
 
-def finds(type_name: str) -> Callable[[Find], Find]:
+def finds(type_name: str) -> Callable[[Find[Found]], Find[Found]]:
     """Declare the function that finds an object of a type, within the caller's program, by its key."""
 
-    def declare(find: Find) -> Find:
+    def declare(find: Find[Found]) -> Find[Found]:
         assert type_name not in _FINDERS
         _FINDERS[type_name] = find
         return find
@@ -61,7 +62,8 @@ async def _find(info: Info, global_id: str) -> Node | None:
     found = from_global_id(global_id)
     if found is None or found[0] not in _FINDERS or not readable(info, found[0]):
         return None
-    return await _FINDERS[found[0]](info.context, found[1])
+    node: Node | None = await _FINDERS[found[0]](info.context, found[1])
+    return node
 
 
 @object_type(description="")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 import uvloop
@@ -54,12 +55,8 @@ async def _main(settings: Settings, queues: Sequence[Queue]) -> None:
         loop.add_signal_handler(signum, stop.set)
     tasks = [asyncio.create_task(_again("sweep", ledger.sweep_forever))]
     for queue in queues:
-        tasks.append(
-            asyncio.create_task(_again(f"take_back:{queue}", lambda queue=queue: relay.take_back(queue)))
-        )
-        tasks.append(
-            asyncio.create_task(_again(f"queue:{queue}", lambda queue=queue: _serve(settings, queue)))
-        )
+        tasks.append(asyncio.create_task(_again(f"take_back:{queue}", partial(relay.take_back, queue))))
+        tasks.append(asyncio.create_task(_again(f"queue:{queue}", partial(_serve, settings, queue))))
     log.info("worker_started", queues=list(queues))
     try:
         await stop.wait()

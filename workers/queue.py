@@ -3,12 +3,13 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
 import structlog
 from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.typing import WorkerCoroutine
 from arq.worker import Retry, Worker, func
 from redis.exceptions import RedisError
 
@@ -93,13 +94,13 @@ def make_worker(redis: ArqRedis, queue: Queue, job: Job) -> Worker:
     return Worker(
         functions=[
             func(
-                _guarded(queue, job),
+                cast(WorkerCoroutine, _guarded(queue, job)),
                 name=queue,
                 timeout=JOB_TIMEOUT_SECONDS,
                 max_tries=_MAX_TRIES,
                 keep_result=0,
             )
-        ],  # type: ignore[arg-type]
+        ],
         redis_pool=redis,
         queue_name=queue_name(queue),
         handle_signals=False,

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Bring in data from files.", no_args_is_help=True)
 
 _COLUMNS_HELP = (
-    "Which column of the file holds what, as name=Column,name=Column. The names: order_id, member_id, time, sku,"
-    " quantity, unit_price; optional: name, category, brand, and amount (of the whole line, in place of"
+    "Which column of the file holds what, as name=Column,name=Column. The names: order_id, member_id, time,"
+    " sku, quantity, unit_price; optional: name, category, brand, and amount (of the whole line, in place of"
     " quantity times unit_price). A name that is also the column's need not be given."
 )
 
@@ -87,18 +88,19 @@ async def _import(
     from app.programs.service import named_program
 
     await database.connect(settings, "laurel-import")
+    size = os.stat(file).st_size
     bar = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     try:
         policy = await recent_policy((await named_program(slug)).id)
         with Progress(
             *bar, MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
         ) as progress:
-            reading = progress.add_task("Reading", total=file.stat().st_size)
+            reading = progress.add_task("Reading", total=size)
             contents = read_purchases(
                 file, columns, policy.zone, MINOR_DIGITS[policy.currency], skip,
                 lambda position: progress.update(reading, completed=position),
             )  # fmt: skip
-            progress.update(reading, completed=file.stat().st_size)
+            progress.update(reading, completed=size)
             recording = progress.add_task("Orders", total=len(contents.orders))
             summary = await import_purchases(
                 policy.program_id,

@@ -27,7 +27,8 @@ from app.metrics import EVENTS_PROCESSED, POINTS_EARNED
 log = structlog.get_logger("laurel.earning")
 
 _LOCK = """
-SELECT a.id, greatest(a.lifetime_earned, a.available + a.pending + a.reserved) AS held, m.status, p.rules_version
+SELECT a.id, greatest(a.lifetime_earned, a.available + a.pending + a.reserved) AS held, m.status,
+    p.rules_version
 FROM account a JOIN member m ON m.id = a.member_id JOIN program p ON p.id = a.program_id
 WHERE a.id = ANY($2::uuid[]) AND a.program_id = $1
 ORDER BY a.id FOR NO KEY UPDATE OF a
@@ -42,14 +43,18 @@ JOIN earning_counter c ON c.member_id = t.member_id AND c.subject = $1 AND c.day
 _KEEP = """
 WITH outcome AS ( /* scoped by: account */
     INSERT INTO event_outcome (event_id, points, rejection, processed_at)
-    SELECT event_id, points, rejection, $4 FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS t(event_id, points, rejection)
+    SELECT t.*, $4 FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS t
 ), counted AS (
     INSERT INTO earning_counter (member_id, subject, day, points)
-    SELECT member_id, $8, day, points FROM unnest($5::uuid[], $6::date[], $7::bigint[]) AS t(member_id, day, points)
+    SELECT t.member_id, $8, t.day, t.points
+    FROM unnest($5::uuid[], $6::date[], $7::bigint[]) AS t(member_id, day, points)
     ON CONFLICT (member_id, subject, day) DO UPDATE SET points = earning_counter.points + excluded.points
 )
-INSERT INTO award (event_id, rule_id, rule_version, desired, points, entry_sequence, steps, available_at, expires_at)
-SELECT t.*, $16::timestamptz, $17::timestamptz FROM unnest($9::uuid[], $10::uuid[], $11::integer[], $12::bigint[], $13::bigint[], $14::bigint[], $15::jsonb[]) AS t
+INSERT INTO award (event_id, rule_id, rule_version, desired, points, entry_sequence, steps,
+    available_at, expires_at)
+SELECT t.*, $16::timestamptz, $17::timestamptz
+FROM unnest($9::uuid[], $10::uuid[], $11::integer[], $12::bigint[], $13::bigint[], $14::bigint[],
+    $15::jsonb[]) AS t
 """
 
 

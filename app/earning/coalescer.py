@@ -20,7 +20,7 @@ _Waiting = tuple[UUID, Incoming, asyncio.Future[Recorded]]
 
 
 class Coalescer:
-    """Records purchases for all requests of one process. Start it in the process's event loop, and stop it there."""
+    """Records purchases for all requests of one process, in whose event loop it is started and stopped."""
 
     def __init__(self) -> None:
         self._queue: list[_Waiting] = []

@@ -186,7 +186,8 @@ def evaluate(
             continue
         points = desired
         if day_room is not None and points > day_room:
-            label = f"At most {plural(policy.max_points_per_day or 0)} a day in the whole program, of which {day_room} were left"
+            cap = plural(policy.max_points_per_day or 0)
+            label = f"At most {cap} a day in the whole program, of which {day_room} were left"
             steps.append(Step(StepKind.PROGRAM_DAY_LIMIT, label, Decimal(points), Decimal(day_room)))
             points = day_room
         if day_room is not None:

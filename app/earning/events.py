@@ -27,23 +27,35 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 class Line(Protocol):
     """One line of a purchase as it comes in; `amount` is of the whole line, `quantity` None is 1."""
 
-    sku: str
-    name: str | None
-    category: str | None
-    brand: str | None
-    quantity: Decimal | None
-    amount: Decimal
+    @property
+    def sku(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def category(self) -> str | None: ...
+    @property
+    def brand(self) -> str | None: ...
+    @property
+    def quantity(self) -> Decimal | None: ...
+    @property
+    def amount(self) -> Decimal: ...
 
 
 class Purchase(Protocol):
     """A purchase as it comes in, from whatever door."""
 
-    external_id: str
-    occurred_at: datetime | None
-    amount: Decimal | None
-    currency: str | None
-    lines: Sequence[Line] | None
-    data: Any
+    @property
+    def external_id(self) -> str: ...
+    @property
+    def occurred_at(self) -> datetime | None: ...
+    @property
+    def amount(self) -> Decimal | None: ...
+    @property
+    def currency(self) -> str | None: ...
+    @property
+    def lines(self) -> Sequence[Line] | None: ...
+    @property
+    def data(self) -> Any: ...
 
 
 class PurchaseLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -96,7 +108,8 @@ class Event(msgspec.Struct):
 
 
 EVENT_COLUMNS = """
-e.id, e.member_id, e.external_id, e.kind, e.occurred_at, e.recorded_at, e.amount, e.body, o.points, o.rejection, o.processed_at
+e.id, e.member_id, e.external_id, e.kind, e.occurred_at, e.recorded_at, e.amount, e.body,
+o.points, o.rejection, o.processed_at
 """
 EVENT_TABLES = "event e LEFT JOIN event_outcome o ON o.event_id = e.id /* scoped by: event */"
 

@@ -24,8 +24,9 @@ ORDER BY q.member_id, q.occurred_at, q.event_id LIMIT $2
 """
 
 _DEQUEUE = """
-DELETE FROM event_queue q USING unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) AS t(member_id, occurred_at, event_id)
-WHERE q.member_id = t.member_id AND q.occurred_at = t.occurred_at AND q.event_id = t.event_id /* scoped by: account */
+DELETE FROM event_queue q USING unnest($1::uuid[], $2::timestamptz[], $3::uuid[])
+    AS t(member_id, occurred_at, event_id) /* scoped by: account */
+WHERE q.member_id = t.member_id AND q.occurred_at = t.occurred_at AND q.event_id = t.event_id
 """
 
 

@@ -37,7 +37,17 @@ class AwardRecord(msgspec.Struct, frozen=True):
 
 
 def _award(row: Any) -> AwardRecord:
-    return AwardRecord(*tuple(row)[:7], steps=msgspec.convert(row["steps"], list[Step]))
+    steps = msgspec.convert(row["steps"], list[Step])
+    return AwardRecord(
+        row["event_id"],
+        row["rule_id"],
+        row["rule_version"],
+        row["desired"],
+        row["points"],
+        row["available_at"],
+        row["expires_at"],
+        steps,
+    )
 
 
 async def get_events(program_id: UUID, event_ids: Sequence[UUID]) -> list[Event | None]:

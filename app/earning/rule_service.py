@@ -22,8 +22,14 @@ _RULE = (
     "SELECT id, version, status, definition, created_at, updated_at FROM earning_rule WHERE program_id = $1"
 )
 
+_NEW_RULE = """
+INSERT INTO earning_rule (id, program_id, version, status, trigger, definition, created_at, updated_at)
+VALUES ($1, $2, 1, $3, $4, $5, $6, $6)
+"""
+
 _NEW_VERSION = """
-INSERT INTO earning_rule_version (rule_id, version, status, definition, created_at) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO earning_rule_version (rule_id, version, status, definition, created_at)
+VALUES ($1, $2, $3, $4, $5)
 /* scoped by: rule */
 """
 
@@ -52,8 +58,7 @@ async def create_rule(program_id: UUID, definition: RuleDefinition, status: Rule
         if live >= MAX_RULES:
             raise refuse(ErrorCode.LIMIT_REACHED, f"A program has at most {MAX_RULES:,} rules; archive some.")
         await sql.execute(
-            "INSERT INTO earning_rule (id, program_id, version, status, trigger, definition, created_at, updated_at)"
-            " VALUES ($1, $2, 1, $3, $4, $5, $6, $6)",
+            _NEW_RULE,
             rule.id, program_id, status, definition.trigger, encoded, now,
         )  # fmt: skip
         await sql.execute(_NEW_VERSION, rule.id, 1, status, encoded, now)

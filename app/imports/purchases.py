@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -104,7 +104,7 @@ def open_text(path: Path) -> tuple[IO[str], IO[bytes]]:
     raw.seek(0)
     stream: IO[bytes] = raw
     if magic.startswith(b"\x1f\x8b"):
-        stream = gzip.open(raw)  # noqa: SIM115 - closed by whoever reads the text
+        stream = cast("IO[bytes]", gzip.open(raw))  # noqa: SIM115 - closed by whoever reads the text
     elif magic == b"\xfd7zXZ\x00":
         stream = lzma.open(raw)  # noqa: SIM115
     return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), raw
@@ -182,7 +182,8 @@ class _Reader:
         missing = [name for name in _REQUIRED if name not in at]
         if missing:
             raise ImportFileError(
-                f"Say with --columns which columns hold: {', '.join(missing)}. The file has: {', '.join(names)}."
+                f"Say with --columns which columns hold: {', '.join(missing)}."
+                f" The file has: {', '.join(names)}."
             )
         if "amount" not in at and not {"quantity", "unit_price"} <= at.keys():
             raise ImportFileError(
@@ -261,7 +262,7 @@ class _Orders:
         order.rows.append((number, row))
 
     def finish(self) -> None:
-        """Hand the good orders over in the order in which they happened, and the bad ones' rows as rejects."""
+        """Hand over the good orders by time, and the rows of bad ones as rejects."""
         for order_id, bad_row in self._bad.items():
             spoiled = self._orders.pop(order_id, None)
             reason = f"Row {bad_row} of the same order is bad, and half an order would be a wrong amount."
@@ -323,8 +324,9 @@ def read_purchases(
                 else:
                     orders.add(number, order_id, row)
         except (UnicodeDecodeError, csv.Error, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+            rows_read = contents.lines_read if header else 0
             raise ImportFileError(
-                f"The file cannot be read as CSV in UTF-8 after {contents.lines_read if header else 0} rows: {error}"
+                f"After {rows_read} rows the file cannot be read as CSV in UTF-8: {error}"
             ) from error
     contents.skipped_orders = len(skipped)
     orders.finish()

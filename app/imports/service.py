@@ -68,7 +68,7 @@ def _chunks(orders: Sequence[Order]) -> Iterator[list[Order]]:
 
 async def _enroll(program_id: UUID, orders: Sequence[Order], known: set[str]) -> int:
     """Enrol the members of orders whom nobody has seen yet, as of their first order; return how many."""
-    first = {}
+    first: dict[str, NewMember] = {}
     for order in orders:
         if order.member_id not in known:
             first.setdefault(

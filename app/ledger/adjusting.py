@@ -23,7 +23,8 @@ VALUES ($1, 'adjust', $2, $3, $4, $5) ON CONFLICT DO NOTHING
 """
 
 _CLAIMED = """
-SELECT request_hash, subject_id FROM idempotency_key WHERE program_id = $1 AND operation = 'adjust' AND key = $2
+SELECT request_hash, subject_id FROM idempotency_key
+WHERE program_id = $1 AND operation = 'adjust' AND key = $2
 """
 
 

@@ -20,7 +20,8 @@ MAX_EXPIRING_DAYS = 3660
 _MAX_EXPIRING = 1000
 
 _ACCOUNTS = """
-SELECT id, available, pending, reserved, lifetime_earned, lifetime_spent, lifetime_expired, next_due, active_on
+SELECT id, available, pending, reserved, lifetime_earned, lifetime_spent, lifetime_expired,
+    next_due, active_on
 FROM account WHERE program_id = $1 AND id = ANY($2::uuid[])
 """
 

@@ -17,12 +17,12 @@ _TERMS = "$13::timestamptz, $14::date, $15::text, $16::integer, $17::date, $18::
 
 _APPLY = f"""
 SELECT r.o_status, r.o_sequence, r.o_available, r.o_pending, r.o_reserved, r.o_taken, r.o_debt
-FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::date[], $7::uuid[], $8::bigint[],
-            $9::timestamptz[], $10::text[], $11::uuid[], $12::text[])
+FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::date[], $7::uuid[],
+            $8::bigint[], $9::timestamptz[], $10::text[], $11::uuid[], $12::text[])
     WITH ORDINALITY AS t(account, kind, amount, reference, matures_on, expires_on, key, request_hash,
                          occurred_at, source, source_id, reason, n),
-    LATERAL ledger_apply(t.account, t.kind, t.amount, t.reference, t.matures_on, t.expires_on, t.key, t.request_hash,
-                         t.occurred_at, t.source, t.source_id, t.reason, {_TERMS}) AS r
+    LATERAL ledger_apply(t.account, t.kind, t.amount, t.reference, t.matures_on, t.expires_on, t.key,
+                         t.request_hash, t.occurred_at, t.source, t.source_id, t.reason, {_TERMS}) AS r
 """  # noqa: S608 - nothing but constants
 
 _SETTLE = """

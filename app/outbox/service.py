@@ -45,7 +45,8 @@ WHERE queue = $1 AND batch IS NOT NULL
 """
 
 _WAITING = """
-SELECT (SELECT min(created_at) FROM outbox) AS oldest, (SELECT count(*) FROM event_queue) AS events /* scoped by: worker */
+SELECT (SELECT min(created_at) FROM outbox) AS oldest,
+    (SELECT count(*) FROM event_queue) AS events /* scoped by: worker */
 """
 
 
