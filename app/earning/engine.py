@@ -62,7 +62,8 @@ _ZERO = Decimal(0)
 
 def plural(points: int | Decimal) -> str:
     """Return a number of points with its noun: "1 point", "2.5 points"."""
-    return f"{points:f} point" if points == 1 else f"{points:f} points"
+    number = str(points) if isinstance(points, int) else f"{points:f}"
+    return f"{number} point" if points == 1 else f"{number} points"
 
 
 def round_ratio(numerator: int, denominator: int, rounding: Rounding) -> int:
@@ -187,7 +188,7 @@ def evaluate(
         points = desired
         if day_room is not None and points > day_room:
             cap = plural(policy.max_points_per_day or 0)
-            label = f"At most {cap} a day in the whole program, of which {day_room} were left"
+            label = f"At most {cap} a day in the whole program, of which {day_room} {'was' if day_room == 1 else 'were'} left"
             steps.append(Step(StepKind.PROGRAM_DAY_LIMIT, label, Decimal(points), Decimal(day_room)))
             points = day_room
         if day_room is not None:
