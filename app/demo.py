@@ -35,7 +35,15 @@ from app.programs.models import Program
 from app.programs.service import create_program, find_program
 from app.settings import Settings
 
-SLUG = "demo"
+PROGRAM = NewProgram(
+    slug="demo",
+    name="Nordhaus Tea & Coffee",
+    currency="EUR",
+    timezone="Europe/Berlin",
+    max_points_per_day=2000,
+    expiry=ExpiryPolicy(ExpiryKind.ROLLING_MONTHS, 24),
+    debt_limit=500,
+)
 MEMBERS = 48
 MONTHS = 7
 _TOKEN_SECONDS = 86_400
@@ -82,11 +90,11 @@ async def ensure_demo(settings: Settings) -> Demo | None:
     """
     await database.connect(settings, "laurel-demo")
     try:
-        program = await find_program(SLUG)
+        program = await find_program(PROGRAM.slug)
         if program is None:
             if await Program.exists():
                 return None
-            program = await _create()
+            program, _ = await create_program(PROGRAM)
         if await find_event(program.id, _LAST_ORDER) is None:
             await _fill(program)
         key = await _key(settings.data_dir / _KEY_FILE, program.id)
@@ -99,21 +107,6 @@ async def ensure_demo(settings: Settings) -> Demo | None:
         await database.disconnect()
 
 
-async def _create() -> Program:
-    program, _ = await create_program(
-        NewProgram(
-            slug=SLUG,
-            name="Nordhaus Tea & Coffee",
-            currency="EUR",
-            timezone="Europe/Berlin",
-            max_points_per_day=2000,
-            expiry=ExpiryPolicy(ExpiryKind.ROLLING_MONTHS, 24),
-            debt_limit=500,
-        )
-    )
-    return program
-
-
 def _external_id(number: int) -> str:
     return f"demo-{number:04}"
 
@@ -121,7 +114,7 @@ def _external_id(number: int) -> str:
 async def _fill(program: Program) -> None:
     """Add rules, members and purchases; each is recognised when it is there already."""
     if not (await list_rules(program.id, make_page(), set(RuleStatus))).items:
-        for definition in _rules(program.created_at):
+        for definition in rules(program.created_at):
             await create_rule(program.id, definition, RuleStatus.ACTIVE)
     chance = random.Random(20)  # noqa: S311 - plausible, not secret
     members = [_member(number, program.created_at, chance) for number in range(1, MEMBERS + 1)]
@@ -150,7 +143,8 @@ def _incoming(order: Order) -> Incoming:
     return order, MemberRef(external_id=order.member_id)
 
 
-def _rules(now: datetime) -> Sequence[RuleDefinition]:
+def rules(now: datetime) -> Sequence[RuleDefinition]:
+    """Return the demo's rules; one of them had its weeks before `now`."""
     begin = (now - timedelta(days=75)).replace(hour=0, minute=0, second=0, microsecond=0)
     return (
         RuleDefinition(

@@ -20,7 +20,12 @@ _URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s/]+@")
 _MAX_DEPTH = 4
 
 # What these say at INFO is either said better by our own lines or of no use to anybody.
-_QUIET = {"uvicorn.access": logging.CRITICAL, "uvicorn.error": logging.INFO, "tortoise": logging.WARNING}
+_QUIET = {
+    "uvicorn.access": logging.CRITICAL,
+    "uvicorn.error": logging.INFO,
+    "tortoise": logging.WARNING,
+    "arq.worker": logging.WARNING,
+}
 
 
 def configure(settings: Settings) -> None:
