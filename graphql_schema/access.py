@@ -52,9 +52,9 @@ class Policy:
 
     @property
     def sentence(self) -> str:
-        """The policy as the last sentence of a field's description; empty for what is inherited."""
+        """The policy as the last sentence of a field's description."""
         if self.reach is Reach.PARENT:
-            return ""
+            return "Needs what the field that leads here needs."
         if self.reach is Reach.TYPE:
             return "Needs what the type of the object needs."
         if not self.scopes:

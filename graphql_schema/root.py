@@ -1,5 +1,7 @@
 """The schema of the product: every concept's part of it, put together."""
 
+from typing import Any
+
 from strawberry.tools import merge_types
 
 from app.settings import Settings
@@ -12,11 +14,22 @@ from graphql_schema.members import Member, MemberMutations, MemberQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.programs import Program, ProgramMutations, ProgramQueries
 
-Query = merge_types(
-    "Query", (NodeQueries, ProgramQueries, CredentialQueries, MemberQueries, EventQueries, EarningQueries)
+
+def _merged(name: str, description: str, parts: tuple[type, ...]) -> type:
+    merged: Any = merge_types(name, parts)
+    # Strawberry merges without a description, and GraphiQL is the manual.
+    merged.__strawberry_definition__.description = description
+    return merged  # type: ignore[no-any-return]
+
+
+Query = _merged(
+    "Query",
+    "What can be read. Everything is of the program that the credential belongs to.",
+    (NodeQueries, ProgramQueries, CredentialQueries, MemberQueries, EventQueries, EarningQueries),
 )
-Mutation = merge_types(
+Mutation = _merged(
     "Mutation",
+    "What can be done. What the caller can put right comes back in userErrors.",
     (
         ProgramMutations,
         CredentialMutations,
