@@ -17,10 +17,23 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Bring in data from files.", no_args_is_help=True)
 
 _COLUMNS_HELP = (
-    "Which column of the file holds what, as name=Column,name=Column. The names: order_id, member_id, time,"
-    " sku, quantity, unit_price; optional: name, category, brand, and amount (of the whole line, in place of"
+    "Which column of the file holds what, as name=Column,name=Column. The names: order_id, member_id,"
+    " occurred_at, sku, quantity, unit_price; optional: name, category, brand, and amount (of the whole line, in place of"
     " quantity times unit_price). A name that is also the column's need not be given."
 )
+
+# What people type before they have read the help.
+_ALSO_KNOWN_AS = {
+    "order": "order_id",
+    "external_id": "order_id",
+    "member": "member_id",
+    "customer": "member_id",
+    "customer_id": "member_id",
+    "time": "occurred_at",
+    "date": "occurred_at",
+    "price": "unit_price",
+    "description": "name",
+}
 
 
 @app.command()
@@ -38,6 +51,10 @@ def purchases(
         list[str] | None,
         typer.Option(help="Leave out orders whose id starts with this; may be given several times."),
     ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option(help="How times are written, such as '%d/%m/%Y %H:%M'. [default: ISO 8601]"),
+    ] = None,
     rejects: Annotated[
         Path | None,
         typer.Option(help="Where rows go that are turned away. [default: FILE.rejects.csv in this folder]"),
@@ -54,7 +71,9 @@ def purchases(
     target = rejects or Path(f"{file.name}.rejects.csv")
     names = _columns(columns)
     with ready_servers(redis=False) as settings:
-        contents, summary = asyncio.run(_import(settings, file, program, names, enroll, skip_prefix or []))
+        contents, summary = asyncio.run(
+            _import(settings, file, program, names, enroll, skip_prefix or [], time_format)
+        )
     turned_away = sorted([*contents.rejects, *summary.rejects], key=lambda reject: reject.number)
     if turned_away:
         _write_rejects(target, contents.header, turned_away)
@@ -67,15 +86,22 @@ def _columns(text: str) -> dict[str, str]:
     columns = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, column = part.partition("=")
-        if not equals or name.strip() not in COLUMNS:
+        name = _ALSO_KNOWN_AS.get(name.strip(), name.strip())
+        if not equals or name not in COLUMNS:
             message = f"{part!r}: write name=Column, with a name among {', '.join(COLUMNS)}."
             raise typer.BadParameter(message, param_hint="--columns")
-        columns[name.strip()] = column.strip()
+        columns[name] = column.strip()
     return columns
 
 
 async def _import(
-    settings: "Settings", file: Path, slug: str, columns: dict[str, str], enroll: bool, skip: Sequence[str]
+    settings: "Settings",
+    file: Path,
+    slug: str,
+    columns: dict[str, str],
+    enroll: bool,
+    skip: Sequence[str],
+    time_format: str | None,
 ) -> tuple["Contents", "Summary"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -97,7 +123,7 @@ async def _import(
         ) as progress:
             reading = progress.add_task("Reading", total=size)
             contents = read_purchases(
-                file, columns, policy.zone, MINOR_DIGITS[policy.currency], skip,
+                file, columns, policy.zone, MINOR_DIGITS[policy.currency], skip, time_format,
                 lambda position: progress.update(reading, completed=position),
             )  # fmt: skip
             progress.update(reading, completed=size)

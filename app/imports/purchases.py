@@ -18,7 +18,7 @@ import msgspec
 COLUMNS = (
     "order_id",
     "member_id",
-    "time",
+    "occurred_at",
     "sku",
     "quantity",
     "unit_price",
@@ -29,16 +29,9 @@ COLUMNS = (
 )
 """What a line can have. `amount` stands for the whole line, in place of `quantity` times `unit_price`."""
 
-_REQUIRED = ("order_id", "member_id", "time", "sku")
+_REQUIRED = ("order_id", "member_id", "occurred_at", "sku")
 _SPREADSHEET_ID = re.compile(r"\d+\.0+")
 _EXACT = Context(prec=60)
-_TIME_FORMATS = (
-    "%d/%m/%Y %H:%M",
-    "%d/%m/%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M",
-    "%d.%m.%Y %H:%M:%S",
-    "%Y/%m/%d %H:%M:%S",
-)
 
 
 class ImportFileError(Exception):
@@ -119,8 +112,9 @@ def clean_id(value: str) -> str:
 class _Times:
     """Reads times; those without an offset are the zone's. Orders repeat theirs, so each is read once."""
 
-    def __init__(self, zone: ZoneInfo) -> None:
+    def __init__(self, zone: ZoneInfo, format: str | None) -> None:
         self._zone = zone
+        self._format = format
         self._known: dict[str, datetime] = {}
 
     def read(self, text: str) -> datetime:
@@ -131,16 +125,13 @@ class _Times:
 
     def _parse(self, text: str) -> datetime:
         try:
-            time = datetime.fromisoformat(text)
-        except ValueError:
-            for form in _TIME_FORMATS:
-                try:
-                    time = datetime.strptime(text, form)
-                    break
-                except ValueError:
-                    continue
+            if self._format is None:
+                time = datetime.fromisoformat(text)
             else:
-                raise ValueError(f"{text!r} is not a time such as 2026-11-22 14:30:00.") from None
+                time = datetime.strptime(text, self._format)  # noqa: DTZ007 - gets its zone below
+        except ValueError:
+            example = "2026-11-22 14:30:00" if self._format is None else self._format
+            raise ValueError(f"{text!r} is not a time such as {example}.") from None
         if time.tzinfo is None:
             time = time.replace(tzinfo=self._zone)
         return time.astimezone(UTC)
@@ -159,14 +150,14 @@ def _number(text: str, what: str) -> Decimal:
 class _Reader:
     """Turns rows into lines of orders; which column holds what was settled from the header."""
 
-    def __init__(self, header: Sequence[str], columns: dict[str, str], zone: ZoneInfo, digits: int) -> None:
+    def __init__(self, header: Sequence[str], columns: dict[str, str], times: _Times, digits: int) -> None:
         at = self._positions(header, columns)
         self._order, self._member, self._time, self._sku = (at[name] for name in _REQUIRED)
         self._quantity, self._price, self._amount = at.get("quantity"), at.get("unit_price"), at.get("amount")
         self._texts = [at.get(name) for name in ("name", "category", "brand")]
         self._width = max(at.values()) + 1
         self._cent = Decimal(1).scaleb(-digits)
-        self._times = _Times(zone)
+        self._times = times
         self._strings: dict[str, str] = {}
 
     @staticmethod
@@ -281,6 +272,7 @@ def read_purchases(
     zone: ZoneInfo,
     digits: int,
     skip_prefixes: Sequence[str] = (),
+    time_format: str | None = None,
     advance: Callable[[int], object] = lambda position: None,
 ) -> Contents:
     """Read a whole file, and group its lines into orders; an order's lines need not stand together.
@@ -292,6 +284,7 @@ def read_purchases(
         zone: of times without an offset.
         digits: decimal places to which quantity times unit price is rounded, half up.
         skip_prefixes: orders whose id starts with one of these are left out.
+        time_format: how times are written, as strptime takes it; ISO 8601 without it.
         advance: is told the position in the file, in bytes of the file as it lies on disk.
 
     Raises:
@@ -307,7 +300,7 @@ def read_purchases(
             if header is None:
                 raise ImportFileError("The file is empty.")
             contents = Contents(header)
-            reader = _Reader(header, columns, zone, digits)
+            reader = _Reader(header, columns, _Times(zone, time_format), digits)
             orders = _Orders(contents, reader)
             skipped: set[str] = set()
             prefixes = tuple(skip_prefixes)

@@ -1,0 +1,154 @@
+"""Reading a file of purchase lines: columns, ids, times, amounts, and what becomes of bad rows."""
+
+import gzip
+import lzma
+from datetime import UTC, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.imports.purchases import ImportFileError, clean_id, read_purchases
+
+BERLIN = ZoneInfo("Europe/Berlin")
+HEADER = "order_id,member_id,occurred_at,sku,quantity,unit_price\n"
+
+
+def _read(tmp_path, text: str, columns=None, skip=(), digits=2):
+    path = tmp_path / "purchases.csv"
+    path.write_text(text, encoding="utf-8")
+    return read_purchases(path, columns or {}, BERLIN, digits, skip)
+
+
+def test_lines_are_grouped_by_order_wherever_they_stand(tmp_path):
+    contents = _read(
+        tmp_path,
+        HEADER
+        + "1,m,2026-01-02 10:00,A,1,1.00\n2,m,2026-01-02 09:00,A,1,1.00\n1,m,2026-01-02 10:00,B,2,1.00\n",
+    )
+    assert [(order.external_id, [line.sku for line in order.lines]) for order in contents.orders] == [
+        ("2", ["A"]),
+        ("1", ["A", "B"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "amount"),
+    [("3", "0.335", "1.01"), ("1", "0.005", "0.01"), ("0.5", "2.55", "1.28"), ("2", "0", "0.00")],
+)
+def test_a_line_is_worth_quantity_times_price_rounded_half_up_to_the_cent(tmp_path, quantity, price, amount):
+    contents = _read(tmp_path, HEADER + f"1,m,2026-01-02 10:00,A,{quantity},{price}\n")
+    assert str(contents.orders[0].lines[0].amount) == amount
+
+
+def test_where_an_orders_lines_differ_in_time_the_first_counts(tmp_path):
+    contents = _read(tmp_path, HEADER + "1,m,2026-07-02 10:00,A,1,1\n1,m,2026-07-02 10:01,B,1,1\n")
+    assert contents.orders[0].occurred_at == datetime(2026, 7, 2, 8, 0, tzinfo=UTC)
+
+
+def test_times_with_an_offset_keep_it_and_others_are_the_programs(tmp_path):
+    contents = _read(
+        tmp_path,
+        HEADER
+        + "1,m,2026-07-02T10:00:00Z,A,1,1\n2,m,2026-01-02 10:00:00,A,1,1\n3,m,2026-01-02T10:00+01:00,A,1,1\n",
+    )
+    times = {order.external_id: order.occurred_at for order in contents.orders}
+    assert times["1"] == datetime(2026, 7, 2, 10, 0, tzinfo=UTC)
+    assert times["2"] == times["3"] == datetime(2026, 1, 2, 9, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("17850.0", "17850"),
+        ("17850", "17850"),
+        (" 17850.00 ", "17850"),
+        ("A17.0", "A17.0"),
+        ("1.5", "1.5"),
+        ("", ""),
+    ],
+)
+def test_ids_that_a_spreadsheet_took_for_numbers_are_read_as_they_were(given, read):
+    assert clean_id(given) == read
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("1,,2026-01-02 10:00,A,1,1.00", "names no member"),
+        (",m,2026-01-02 10:00,A,1,1.00", "names no order"),
+        ("1,m,2026-01-02 10:00,,1,1.00", "names no SKU"),
+        ("1,m,yesterday,A,1,1.00", "'yesterday' is not a time"),
+        ("1,m,2026-01-02 10:00,A,two,1.00", "'two' is not a number"),
+        ("1,m,2026-01-02 10:00,A,NaN,1.00", "'NaN' is not a number"),
+        ("1,m,2026-01-02 10:00,A,-1,1.00", "returns are not purchases"),
+        ("1,m,2026-01-02 10:00,A,1,-1.00", "is negative"),
+        ("1,m,2026-01-02 10:00", "columns"),
+    ],
+)
+def test_a_bad_row_is_turned_away_with_its_reason_and_the_rest_goes_on(tmp_path, row, reason):
+    contents = _read(tmp_path, HEADER + row + "\nok,m,2026-01-02 10:00,A,1,1.00\n")
+    assert [order.external_id for order in contents.orders] == ["ok"]
+    (reject,) = contents.rejects
+    assert reject.number == 2
+    assert reason in reject.reason
+
+
+def test_a_bad_row_spoils_its_whole_order(tmp_path):
+    contents = _read(
+        tmp_path,
+        HEADER
+        + "1,m,2026-01-02 10:00,A,1,1.00\n1,m,2026-01-02 10:00,B,x,1.00\n1,n,2026-01-02 10:00,C,1,1.00\n",
+    )
+    assert contents.orders == []
+    assert sorted(reject.number for reject in contents.rejects) == [2, 3, 4]
+
+
+def test_orders_are_left_out_by_how_their_ids_begin(tmp_path):
+    contents = _read(
+        tmp_path, HEADER + "C1,m,2026-01-02 10:00,A,-1,1.00\n1,m,2026-01-02 10:00,A,1,1.00\n", skip=["C"]
+    )
+    assert (contents.skipped_orders, contents.skipped_lines, len(contents.orders)) == (1, 1, 1)
+    assert contents.rejects == []
+
+
+@pytest.mark.parametrize("opened", [gzip.open, lzma.open])
+def test_packed_files_are_known_by_their_content(tmp_path, opened):
+    path = tmp_path / "purchases.data"
+    with opened(path, "wt", encoding="utf-8-sig") as file:
+        file.write(HEADER + "1,m,2026-01-02 10:00,A,1,1.00\n")
+    assert len(read_purchases(path, {}, BERLIN, 2).orders) == 1
+
+
+def test_a_currency_without_cents_has_none(tmp_path):
+    contents = _read(tmp_path, HEADER + "1,m,2026-01-02 10:00,A,1,10.5\n", digits=0)
+    assert contents.orders[0].lines[0].amount == Decimal(11)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("", {}, "empty"),
+        ("a,b\n1,2\n", {}, "order_id"),
+        (HEADER, {"sku": "Nope"}, "no column 'Nope'"),
+        ("order_id,member_id,occurred_at,sku\n", {}, "quantity and unit_price"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_says_why(tmp_path, text, columns, message):
+    with pytest.raises(ImportFileError, match=message):
+        _read(tmp_path, text, columns)
+
+
+def test_a_file_that_is_cut_short_says_so(tmp_path):
+    path = tmp_path / "cut.csv.xz"
+    path.write_bytes(lzma.compress((HEADER + "1,m,2026-01-02 10:00,A,1,1.00\n" * 5000).encode())[:-40])
+    with pytest.raises(ImportFileError, match="cannot be read"):
+        read_purchases(path, {}, BERLIN, 2)
+
+
+def test_times_in_another_form_are_read_as_it_says(tmp_path):
+    path = tmp_path / "purchases.csv"
+    path.write_text(HEADER + "1,m,02/01/2026 10:00,A,1,1\n2,m,2026-01-02 10:00,A,1,1\n")
+    contents = read_purchases(path, {}, BERLIN, 2, time_format="%d/%m/%Y %H:%M")
+    assert [order.occurred_at for order in contents.orders] == [datetime(2026, 1, 2, 9, 0, tzinfo=UTC)]
+    assert "is not a time such as %d/%m/%Y %H:%M" in contents.rejects[0].reason
