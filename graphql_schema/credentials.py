@@ -43,13 +43,18 @@ class ApiKey(Node):
         )
 
 
+async def load_api_keys(context: Context, ids: list[UUID]) -> list[ApiKey | None]:
+    """Load keys of the caller's program."""
+    assert context.principal.program_id
+    rows = await keys.get_api_keys(context.principal.program_id, ids)
+    return [None if row is None else ApiKey.of(row) for row in rows]
+
+
 @finds("ApiKey")
 async def _find(context: Context, key: UUID | str) -> ApiKey | None:
-    program_id = context.principal.program_id
-    if program_id is None or not isinstance(key, UUID):
+    if context.principal.program_id is None or not isinstance(key, UUID):
         return None
-    row = await keys.get_api_key(program_id, key)
-    return None if row is None else ApiKey.of(row)
+    return await context.loader(load_api_keys).load(key)
 
 
 @strawberry.input(description="A key to be made.")

@@ -1,5 +1,6 @@
 """Events: recording them, and reading what became of them."""
 
+import re
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -24,6 +25,8 @@ from graphql_schema.pagination import Connection, connection, page_of
 from graphql_schema.scalars import JSON, Points
 
 READ = (Scope.MEMBERS_READ, Scope.EVENTS_WRITE)
+
+_AWARD_KEY = re.compile(r"[0-9a-f]{32}:[0-9a-f]{32}", re.ASCII)
 
 
 class EventStatus(StrEnum):
@@ -169,16 +172,12 @@ async def _find_event(context: Context, key: UUID | str) -> Event | None:
 
 @finds("Award")
 async def _find_award(context: Context, key: UUID | str) -> Award | None:
-    event, colon, _ = key.partition(":") if isinstance(key, str) else ("", "", "")
-    if context.principal.program_id is None or not colon or len(event) != 32:
+    if context.principal.program_id is None or not isinstance(key, str) or not _AWARD_KEY.fullmatch(key):
         return None
-    try:
-        event_id = UUID(hex=event)
-    except ValueError:
-        return None
+    event_id = UUID(hex=key[:32])
     if await context.loader(load_events).load(event_id) is None:
         return None
-    wanted = to_global_id("Award", str(key))
+    wanted = to_global_id("Award", key)
     awards = await context.loader(load_awards).load(event_id)
     return next((award for award in awards if award.id == wanted), None)
 

@@ -1,5 +1,6 @@
 """Balances, ledger entries, and adjustments by hand."""
 
+import re
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -28,6 +29,8 @@ from graphql_schema.pagination import Connection, connection, page_of
 from graphql_schema.scalars import Points
 
 READ = (Scope.MEMBERS_READ, Scope.LEDGER_ADJUST)
+
+_PLACE = re.compile(r"[0-9a-f]{32}:[1-9][0-9]{0,17}", re.ASCII)
 
 enum_type(
     EntryKind,
@@ -170,20 +173,23 @@ async def entries_of(
     )
 
 
+async def load_entries(context: Context, keys: list[tuple[UUID, int]]) -> list[LedgerEntry | None]:
+    """Load entries of the caller's program by account and sequence; for a member's token nobody else's."""
+    program_id, own = context.principal.program_id, context.principal.member_id
+    assert program_id
+    zone = (await recent_policy(program_id)).zone
+    found = await reads.get_entries(program_id, keys)
+    return [
+        LedgerEntry.of(entry, zone) if entry and own in (None, entry.account_id) else None for entry in found
+    ]
+
+
 @finds("LedgerEntry")
 async def _find(context: Context, key: UUID | str) -> LedgerEntry | None:
-    program_id, own = context.principal.program_id, context.principal.member_id
-    account, colon, sequence = key.partition(":") if isinstance(key, str) else ("", "", "")
-    if not program_id or not colon or len(account) != 32 or not sequence.isdecimal() or len(sequence) > 18:
+    account, _, sequence = key.partition(":") if isinstance(key, str) else ("", "", "")
+    if not context.principal.program_id or not _PLACE.fullmatch(f"{account}:{sequence}"):
         return None
-    try:
-        account_id = UUID(hex=account)
-    except ValueError:
-        return None
-    if own not in (None, account_id):
-        return None
-    entry = await reads.get_entry(program_id, account_id, int(sequence))
-    return None if entry is None else LedgerEntry.of(entry, (await recent_policy(program_id)).zone)
+    return await context.loader(load_entries).load((UUID(hex=account), int(sequence)))
 
 
 @strawberry.input(description="An adjustment by hand.")
@@ -219,18 +225,14 @@ class LedgerMutations:
         info: Info,
         input: Annotated[AdjustPointsInput, strawberry.argument(description="The adjustment.")],
     ) -> AdjustPointsPayload:
-        program_id = program_of(info)
         try:
             done = await adjusting.adjust_points(
-                program_id, input.member.value(), input.points, input.reason, input.idempotency_key
+                program_of(info), input.member.value(), input.points, input.reason, input.idempotency_key
             )
         except Refused as refused:
             return AdjustPointsPayload(user_errors=user_errors(refused.errors))
-        entry = await reads.get_entry(program_id, done.member.id, done.sequence)
-        assert entry
-        zone = (await recent_policy(program_id)).zone
         return AdjustPointsPayload(
-            entry=LedgerEntry.of(entry, zone),
+            entry=await info.context.loader(load_entries).load((done.member.id, done.sequence)),
             member=Member.of(done.member),
             replayed=done.replayed,
             user_errors=[],

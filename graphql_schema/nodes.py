@@ -1,5 +1,6 @@
 """Objects with an id of their own, and the two fields that find any of them by it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -92,4 +93,5 @@ class NodeQueries:
     ) -> list[Node | None]:
         if len(ids) > MAX_IDS:
             raise refuse(ErrorCode.INVALID, f"At most {MAX_IDS} ids can be asked for at once.", "ids")
-        return [await _find(info, each) for each in ids]
+        # At once, so that the loaders see them all.
+        return await asyncio.gather(*(_find(info, each) for each in ids))

@@ -120,9 +120,10 @@ async def revoke_api_key(program_id: UUID, key_id: UUID) -> ApiKey:
     return key
 
 
-async def get_api_key(program_id: UUID, key_id: UUID) -> ApiKey | None:
-    """Return a key of a program, revoked or not; None when it has no such key."""
-    return await scoped(ApiKey, program_id).get_or_none(id=key_id)
+async def get_api_keys(program_id: UUID, key_ids: Sequence[UUID]) -> list[ApiKey | None]:
+    """Return keys of a program, revoked or not, in the order of the ids given; None for those it has not."""
+    rows = {row.id: row for row in await scoped(ApiKey, program_id).filter(id__in=list(key_ids))}
+    return [rows.get(key_id) for key_id in key_ids]
 
 
 async def program_of_key(key_id: UUID) -> UUID | None:

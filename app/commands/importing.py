@@ -18,8 +18,8 @@ app = typer.Typer(help="Bring in data from files.", no_args_is_help=True)
 
 _COLUMNS_HELP = (
     "Which column of the file holds what, as name=Column,name=Column. The names: order_id, member_id,"
-    " occurred_at, sku, quantity, unit_price; optional: name, category, brand, and amount (of the whole line, in place of"
-    " quantity times unit_price). A name that is also the column's need not be given."
+    " occurred_at, sku, quantity, unit_price; optional: name, category, brand, and amount (of the whole line,"
+    " in place of quantity times unit_price). A name that is also the column's need not be given."
 )
 
 # What people type before they have read the help.

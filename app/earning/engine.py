@@ -188,7 +188,8 @@ def evaluate(
         points = desired
         if day_room is not None and points > day_room:
             cap = plural(policy.max_points_per_day or 0)
-            label = f"At most {cap} a day in the whole program, of which {day_room} {'was' if day_room == 1 else 'were'} left"
+            left = f"{day_room} was left" if day_room == 1 else f"{day_room} were left"
+            label = f"At most {cap} a day in the whole program, of which {left}"
             steps.append(Step(StepKind.PROGRAM_DAY_LIMIT, label, Decimal(points), Decimal(day_room)))
             points = day_room
         if day_room is not None:

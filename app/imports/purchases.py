@@ -128,7 +128,7 @@ class _Times:
             if self._format is None:
                 time = datetime.fromisoformat(text)
             else:
-                time = datetime.strptime(text, self._format)  # noqa: DTZ007 - gets its zone below
+                time = datetime.strptime(text, self._format)
         except ValueError:
             example = "2026-11-22 14:30:00" if self._format is None else self._format
             raise ValueError(f"{text!r} is not a time such as {example}.") from None

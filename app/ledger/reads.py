@@ -34,6 +34,13 @@ _ENTRIES = f"""
 SELECT {_ENTRY_COLUMNS} FROM ledger_entry /* scoped by: account */ WHERE account_id = $1
 """  # noqa: S608 - nothing but constants
 
+_ENTRIES_AT = """
+SELECT {columns}
+FROM unnest($2::uuid[], $3::bigint[]) AS t(account, place)
+JOIN account a ON a.id = t.account AND a.program_id = $1
+JOIN ledger_entry e ON e.account_id = t.account AND e.sequence = t.place
+""".format(columns=", ".join(f"e.{name.strip()}" for name in _ENTRY_COLUMNS.split(",")))
+
 _EXPIRING = """
 SELECT expires_on, sum(remaining)::bigint AS points FROM lot /* scoped by: account */
 WHERE account_id = $1 AND open AND NOT pending AND expires_on <= $2
@@ -125,17 +132,14 @@ async def list_entries(account_id: UUID, page: Page) -> PageResult[Entry]:
     return page_result([Entry._make(row) for row in rows], page)
 
 
-async def get_entry(program_id: UUID, account_id: UUID, sequence: int) -> Entry | None:
-    """Return one entry, if its account belongs to the program."""
+async def get_entries(program_id: UUID, places: Sequence[tuple[UUID, int]]) -> list[Entry | None]:
+    """Return entries by account and sequence, in the order given; None where the program has none."""
     async with connection() as sql:
-        row = await sql.fetchrow(
-            _ENTRIES
-            + " AND sequence = $3 AND EXISTS (SELECT FROM account WHERE id = $1 AND program_id = $2)",
-            account_id,
-            program_id,
-            sequence,
+        rows = await sql.fetch(
+            _ENTRIES_AT, program_id, [account for account, _ in places], [sequence for _, sequence in places]
         )
-    return None if row is None else Entry._make(row)
+    entries = {(row["account_id"], row["sequence"]): Entry._make(row) for row in rows}
+    return [entries.get(place) for place in places]
 
 
 async def list_expiring(policy: ProgramPolicy, balance: Balance, within_days: int) -> list[ExpiringPoints]:

@@ -12,7 +12,7 @@ from app.access.keys import (
     MAX_LIVE_KEYS,
     add_key,
     create_api_key,
-    get_api_key,
+    get_api_keys,
     hash_secret,
     list_api_keys,
     looks_like_key,
@@ -37,7 +37,7 @@ async def test_a_secret_is_shown_once_and_kept_as_a_hash() -> None:
     assert re.fullmatch(r"laurel_[a-z0-9]{8}_[A-Za-z0-9_-]{43}", secret)
     assert looks_like_key(secret)
     assert key.prefix == secret[:15]
-    stored = await get_api_key(program.id, key.id)
+    (stored,) = await get_api_keys(program.id, [key.id])
     assert stored is not None
     assert stored.secret_hash == hash_secret(secret)
     assert secret not in str(dict(stored))
@@ -105,7 +105,7 @@ async def test_another_programs_key_is_not_there() -> None:
     program, other = await make_program(), await make_program()
     key, _ = await create_api_key(program.id, "Till", ["events:write"])
 
-    assert await get_api_key(other.id, key.id) is None
+    assert await get_api_keys(other.id, [key.id]) == [None]
     assert await refusal(revoke_api_key(other.id, key.id)) == {(ErrorCode.NOT_FOUND, ("id",))}
     assert await refusal(revoke_api_key(program.id, uuid4())) == {(ErrorCode.NOT_FOUND, ("id",))}
     assert (await scoped(ApiKey, program.id).get(id=key.id)).revoked_at is None
