@@ -26,26 +26,29 @@ class Coalescer:
         self._queue: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     async def start(self) -> None:
         """Start the lanes, in the event loop that is running."""
+        self._stopping = False
         self._lanes = [asyncio.create_task(self._lane(), name=f"recording-{n}") for n in range(_LANES)]
 
     async def stop(self) -> None:
         """Finish what has queued up, and stop; takes as long as the transactions under way."""
-        while self._queue:
-            self._wake.set()
-            await asyncio.sleep(0.01)
-        for lane in self._lanes:
-            lane.cancel()
-        await asyncio.gather(*self._lanes, return_exceptions=True)
+        # A lane that was cancelled would undo what it has under way, which is in the queue no longer.
+        self._stopping = True
+        self._wake.set()
+        await asyncio.gather(*self._lanes)
 
     async def record(self, program_id: UUID, event: Incoming) -> Recorded:
         """Record one event and earn its points, as `record_now` does.
 
         Raises:
-            Unavailable: more is waiting than can be served soon, or the database is away.
+            Unavailable: more is waiting than can be served soon, or the process is stopping, or the
+                database is away.
         """
+        if self._stopping:
+            raise Unavailable("Laurel is stopping; try again.")
         if len(self._queue) >= _MAX_WAITING:
             raise Unavailable("Too many purchases are waiting; try again.")
         future: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
@@ -56,6 +59,8 @@ class Coalescer:
     async def _lane(self) -> None:
         while True:
             while not self._queue:
+                if self._stopping:
+                    return
                 self._wake.clear()
                 await self._wake.wait()
             taken, self._queue = self._queue[:_MAX_BATCH], self._queue[_MAX_BATCH:]
