@@ -131,7 +131,10 @@ async def _is_known(sql: asyncpg.Connection, program_id: UUID, prepared: Prepare
     return bool(await sql.fetch(_KNOWN, program_id, [prepared.external_id]))
 
 
-def _columns(prepared: Sequence[Prepared], program_id: UUID, now: datetime) -> list[object]:
+def _columns(incoming: Sequence[Prepared], program_id: UUID, now: datetime) -> list[object]:
+    # Whoever inserts an id waits for whoever is inserting it too: in one order for all, nobody waits in a
+    # circle. Of two with the same id the first stays the first.
+    prepared = sorted(incoming, key=lambda each: each.external_id)
     return [
         program_id,
         [each.id for each in prepared],
