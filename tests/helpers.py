@@ -116,7 +116,7 @@ def purchase(
 ) -> Purchase:
     """Return a purchase that nobody has sent before."""
     return Purchase(
-        external_id or f"purchase-{next(_serial)}",
+        f"purchase-{next(_serial)}" if external_id is None else external_id,
         amount=None if amount is None else Decimal(amount),
         **fields,
     )
