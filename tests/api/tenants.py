@@ -1,0 +1,84 @@
+"""A program with an object of every kind, and everything about it that a stranger may try."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.api.client import ADJUST, CREATE_KEY, RECORD, World, unique
+
+EVERYTHING = """{
+    program { id slug name currency timezone rounding multiplierStacking maxPointsPerDay pendingDays
+        expiry { kind months } debtLimit pointCost createdAt }
+    apiKeys(first: 100) { nodes { id name scopes prefix createdAt revokedAt } }
+    earningRules(first: 100) { nodes { id version name status priority updatedAt } }
+    members(first: 100) { nodes {
+        id externalId email phone name birthday locale attributes status joinedAt
+        balance { available pending reserved debt lifetimeEarned lifetimeSpent lifetimeExpired }
+        ledger(first: 20) { nodes { id sequence kind points reason } }
+        events(first: 20) { nodes { id externalId status points data awards { id points steps { label } } } }
+    } }
+}"""
+"""All that a program has, in one answer: the same before and after means that nothing has changed."""
+
+CURSORS = """query ($member: MemberRef!) {
+    apiKeys(first: 1) { pageInfo { endCursor } }
+    earningRules(first: 1) { pageInfo { endCursor } }
+    members(first: 1) { pageInfo { endCursor } }
+    member(by: $member) {
+        ledger(first: 1) { pageInfo { endCursor } }
+        events(first: 1) { pageInfo { endCursor } }
+    }
+}"""
+
+
+@dataclass
+class Objects:
+    """What a populated world has: an id of each type, other names, and cursors by the name of their list."""
+
+    nodes: dict[str, str]
+    event_external_id: str
+    idempotency_key: str
+    cursors: dict[str, str]
+    marks: list[str]
+    """Texts that occur in what belongs to this world, and nowhere else."""
+
+
+async def populate(world: World) -> Objects:
+    """Put an object of every type into a world, two of those that are listed."""
+    mark = unique("secret")
+    rule = await world.rule(name=f"{mark} rule")
+    await world.rule(name=f"{mark} other rule", fixedPoints=3)
+    sale = {"member": {"id": world.member}, "amount": "40", "data": {"note": mark}}
+    first = await world.done(RECORD, externalId=f"{mark}-sale", **sale)
+    await world.done(RECORD, externalId=f"{mark}-sale-2", **sale)
+    adjusted = await world.done(
+        ADJUST, member={"id": world.member}, points=7, reason=f"{mark} reason", idempotencyKey=f"{mark}-key"
+    )
+    key = await world.done(CREATE_KEY, name=f"{mark} key", scopes=["program:read"])
+    await world.enrol(externalId=f"{mark}-member", email=f"{mark}@example.com", name=f"{mark} name")
+    event = await world.call(
+        "query ($id: ID!) { event(by: {id: $id}) { awards { id } } }", {"id": first["event"]["id"]}
+    )
+    listed = await world.call(CURSORS, {"member": {"id": world.member}})
+    cursors = {name: listed[name] for name in ("apiKeys", "earningRules", "members")}
+    cursors |= {name: listed["member"][name] for name in ("ledger", "events")}
+    nodes = {
+        "Program": world.program,
+        "ApiKey": key["apiKey"]["id"],
+        "Member": world.member,
+        "LedgerEntry": adjusted["entry"]["id"],
+        "Event": first["event"]["id"],
+        "Award": event["event"]["awards"][0]["id"],
+        "EarningRule": rule["id"],
+    }
+    return Objects(
+        nodes,
+        f"{mark}-sale",
+        f"{mark}-key",
+        {name: page["pageInfo"]["endCursor"] for name, page in cursors.items()},
+        [mark, world.slug, world.external_id, world.email, *nodes.values()],
+    )
+
+
+async def everything(world: World) -> Any:
+    """Return all that a world has."""
+    return await world.call(EVERYTHING)

@@ -1,0 +1,242 @@
+"""Nothing of another program, and nothing of another member, can be seen, changed or told from nothing."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.ids import to_global_id
+from tests.api.client import CREATE_RULE, ENROL, Answer, Api, World, make_world, unique
+from tests.api.tenants import Objects, everything, populate
+from tests.api.walk import Place, places
+
+PLACES = places()
+MINE_ALONE = ("Member", "LedgerEntry", "Event", "Award", "ApiKey")
+SELECT = "{ __typename id ... on Program { name } ... on Member { email } ... on Event { data } }"
+
+
+def quoted(value: str) -> str:
+    return json.dumps(value)
+
+
+def nothing_like(type_name: str) -> str:
+    """Return an id of the same shape as those of a type, which nothing has."""
+    if type_name == "Award":
+        return to_global_id("Award", f"{uuid4().hex}:{uuid4().hex}")
+    if type_name == "LedgerEntry":
+        return to_global_id("LedgerEntry", f"{uuid4().hex}:1")
+    return to_global_id(type_name, uuid4())
+
+
+def tries(
+    place: Place, owner: World, objects: Objects, types: tuple[str, ...]
+) -> Iterator[tuple[str, str, str]]:
+    """Return what to try in a place: what it is, how its owner writes it, and the like of nothing."""
+    if place.kind == "ID":
+        for type_name in types:
+            yield type_name, quoted(objects.nodes[type_name]), quoted(nothing_like(type_name))
+    if place.kind == "MemberRef":
+        for how, own, nobody in (
+            ("id", objects.nodes["Member"], nothing_like("Member")),
+            ("externalId", owner.external_id, unique("nobody")),
+            ("email", owner.email, f"{unique('nobody')}@example.com"),
+            ("email", owner.email.upper(), f"{unique('NOBODY')}@EXAMPLE.COM"),
+        ):
+            yield f"member by {how}", f"{{{how}: {quoted(own)}}}", f"{{{how}: {quoted(nobody)}}}"
+    if place.kind == "EventRef":
+        for how, own, nobody in (
+            ("id", objects.nodes["Event"], nothing_like("Event")),
+            ("externalId", objects.event_external_id, unique("nothing")),
+        ):
+            yield f"event by {how}", f"{{{how}: {quoted(own)}}}", f"{{{how}: {quoted(nobody)}}}"
+
+
+def told(answer: Answer, literal: str) -> tuple[int, str]:
+    """Return an answer without what was sent, which may be repeated in it."""
+    text = json.dumps(answer.body, ensure_ascii=False, sort_keys=True)
+    for text_sent in (part for part in literal.split('"')[1::2] if part):
+        text = text.replace(text_sent, "SENT")
+    return answer.status, text
+
+
+async def assert_like_nothing(
+    place: Place, owner: World, objects: Objects, token: str, types: tuple[str, ...]
+) -> int:
+    """Try everything in a place; whatever the owner has must be answered as what nobody has."""
+    tried = 0
+    for what, own, nothing in tries(place, owner, objects, types):
+        got = await owner.api.post(place.document(own), token=token)
+        expected = await owner.api.post(place.document(nothing), token=token)
+        assert told(got, own) == told(expected, nothing), f"{what} in {place}"
+        # It was the resolver that found nothing, but for what members may not call at all.
+        allowed = set() if token.startswith("laurel_") else {"FORBIDDEN"}
+        assert set(got.codes) <= allowed, f"{what} in {place}: {got.body}"
+        for mark in objects.marks:
+            assert mark not in told(got, own)[1], f"{what} in {place}"
+        tried += 1
+    return tried
+
+
+def test_every_way_to_name_something_is_tried() -> None:
+    assert {str(place) for place in PLACES if place.kind != "cursor"} == {
+        "node.id", "nodes.ids", "member.by", "event.by", "earningRule.id", "revokeApiKey.id",
+        "createMemberToken.input.member", "updateMember.input.member", "updateEarningRule.id",
+        "setEarningRuleStatus.id", "recordPurchase.input.member", "recordEvents.input.purchase.member",
+        "adjustPoints.input.member",
+    }  # fmt: skip
+    assert {str(place) for place in PLACES if place.kind == "cursor"} == {
+        f"{name}.{end}" for name in ("apiKeys", "members", "earningRules") for end in ("after", "before")
+    }
+
+
+@pytest.mark.parametrize("credential", ["key", "token"])
+async def test_what_another_program_has_is_like_what_nobody_has(api: Api, credential: str) -> None:
+    ours, theirs = await make_world(api), await make_world(api)
+    await populate(ours)
+    objects = await populate(theirs)
+    before = await everything(theirs)
+    tried = 0
+    for place in PLACES:
+        tried += await assert_like_nothing(
+            place, theirs, objects, getattr(ours, credential), tuple(objects.nodes)
+        )
+    assert tried > 60
+    assert await everything(theirs) == before
+
+
+@pytest.mark.parametrize("end", ["first: 10, after", "last: 10, before"])
+async def test_cursors_of_another_program_show_nothing_of_it(api: Api, end: str) -> None:
+    ours, theirs = await make_world(api), await make_world(api)
+    await populate(ours)
+    objects = await populate(theirs)
+    own = json.dumps(await everything(ours))
+    for name, cursor in objects.cursors.items():
+        listed = (
+            f'{name}({end}: "{cursor}") {{ edges {{ cursor node {{ id }} }} pageInfo {{ startCursor }} }}'
+        )
+        if name in ("ledger", "events"):
+            tries = [(ours.key, f'{{ member(by: {{id: "{ours.member}"}}) {{ {listed} }} }}')]
+            tries.append((ours.token, f"{{ viewer {{ {listed} }} }}"))
+        else:
+            tries = [(ours.key, f"{{ {listed} }}")]
+        for token, query in tries:
+            data = await api.call(query, token=token)
+            for node in _ids(data):
+                assert node in own or name in ("ledger", "events"), name
+                assert node not in objects.marks, name
+
+
+def _ids(data: Any) -> Iterator[str]:
+    if isinstance(data, dict):
+        if "node" in data:
+            yield data["node"]["id"]
+        for value in data.values():
+            yield from _ids(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _ids(value)
+
+
+async def test_names_of_another_program_are_free(api: Api) -> None:
+    """External ids, addresses and keys are counted for each program by itself, and betray nobody."""
+    ours, theirs = await make_world(api), await make_world(api)
+    objects = await populate(theirs)
+    before = await everything(theirs)
+    enrolled = await ours.done(ENROL, externalId=theirs.external_id, email=theirs.email)
+    assert enrolled["replayed"] is False
+    assert enrolled["member"]["id"] != theirs.member
+    sale = await ours.purchase("1", externalId=objects.event_external_id)
+    assert sale["replayed"] is False
+    adjusted = await ours.adjust(1, idempotencyKey=objects.idempotency_key)
+    assert adjusted["replayed"] is False
+    assert await everything(theirs) == before
+
+
+async def test_members_list_and_search_find_nobody_of_another_program(api: Api) -> None:
+    ours, theirs = await make_world(api), await make_world(api)
+    await populate(theirs)
+    query = "query ($search: String) { members(search: $search, first: 100) { nodes { id } } }"
+    for search in (theirs.external_id, theirs.email, "Ada", "secret", "", None):
+        found = (await ours.call(query, {"search": search}))["members"]["nodes"]
+        assert [each["id"] for each in found] in ([], [ours.member])
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+async def test_member_sees_nothing_of_another_member(world: World, place: Place) -> None:
+    objects = await populate(world)
+    other = await world.enrol()
+    token = await world.token_for(other["id"])
+    before = await everything(world)
+    types = tuple(name for name in MINE_ALONE)
+    if place.kind != "cursor":
+        assert await assert_like_nothing(place, world, objects, token, types)
+    assert await everything(world) == before
+
+
+async def test_member_reads_what_is_theirs_by_every_way(world: World) -> None:
+    objects = await populate(world)
+    query = f"query ($ids: [ID!]!) {{ nodes(ids: $ids) {SELECT} }}"
+    wanted = [objects.nodes[name] for name in ("Member", "LedgerEntry", "Event", "Award", "Program")]
+    found = (await world.api.call(query, {"ids": wanted}, world.token))["nodes"]
+    assert [each["id"] for each in found] == wanted
+    by = "query ($by: EventRef!) { event(by: $by) { id member { id } awards { id rule { name } } } }"
+    for ref in ({"externalId": objects.event_external_id}, {"id": objects.nodes["Event"]}):
+        event = (await world.api.call(by, {"by": ref}, world.token))["event"]
+        assert event["member"]["id"] == world.member
+        assert len(event["awards"]) == 2
+    for ref in ({"id": world.member}, {"externalId": world.external_id}, {"email": world.email}):
+        found = await world.api.call(
+            "query ($by: MemberRef!) { member(by: $by) { id } }", {"by": ref}, world.token
+        )
+        assert found["member"]["id"] == world.member
+
+
+RULES = """query ($id: ID!, $status: RuleStatus) {
+    earningRule(id: $id) { id } node(id: $id) { id } nodes(ids: [$id]) { id }
+    earningRules(status: $status) { nodes { id } edges { node { id } } }
+}"""
+
+
+@pytest.mark.parametrize("status", ["DRAFT", "PAUSED", "ARCHIVED"])
+async def test_member_sees_no_rule_that_is_not_active(world: World, status: str) -> None:
+    hidden = await world.rule(status=status)
+    active = await world.rule()
+    nothing = {"earningRule": None, "node": None, "nodes": [None]}
+    asked = {"id": hidden["id"], "status": status}
+    assert await world.api.call(RULES, asked, world.token) == nothing | {
+        "earningRules": {"nodes": [], "edges": []}
+    }
+    everything = await world.api.call(RULES, {"id": hidden["id"]}, world.token)
+    assert everything["earningRules"]["nodes"] == [{"id": active["id"]}]
+    seen = await world.call(RULES, asked)
+    assert seen["node"] == seen["earningRule"] == {"id": hidden["id"]}
+    assert seen["earningRules"]["nodes"] == [{"id": hidden["id"]}]
+
+
+async def test_member_reads_the_rule_behind_an_award_after_it_was_paused(world: World) -> None:
+    """The receipt stays readable, which the description of EarningRule says; the rule alone does not."""
+    rule = await world.rule()
+    event = (await world.purchase())["event"]["id"]
+    pause = "mutation ($id: ID!) { setEarningRuleStatus(id: $id, status: PAUSED) { userErrors { code } } }"
+    await world.call(pause, {"id": rule["id"]})
+    query = "query ($id: ID!) { event(by: {id: $id}) { awards { rule { id status } } } }"
+    found = await world.api.call(query, {"id": event}, world.token)
+    assert found["event"]["awards"] == [{"rule": {"id": rule["id"], "status": "PAUSED"}}]
+    assert (await world.api.call(RULES, {"id": rule["id"]}, world.token))["node"] is None
+
+
+async def test_what_went_wrong_names_nothing_of_another_program(api: Api) -> None:
+    """A rule's id from elsewhere in an update is refused before its content is looked at."""
+    ours, theirs = await make_world(api), await make_world(api)
+    rule = await theirs.rule()
+    update = (
+        "mutation ($id: ID!, $input: EarningRuleInput!) { updateEarningRule(id: $id, input: $input) "
+        + (CREATE_RULE.split("createEarningRule(input: $input)")[1])
+    )
+    wrong = {"name": "", "trigger": "ACTION"}
+    data = await ours.call(update, {"id": rule["id"], "input": wrong})
+    assert [(e["code"], e["field"]) for e in data["updateEarningRule"]["userErrors"]] == [
+        ("NOT_FOUND", ["id"])
+    ]
