@@ -6,6 +6,8 @@ emptied between tests: a test makes the program that it works in, and sees nothi
 
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -38,6 +40,18 @@ def _addresses(config: pytest.Config) -> Addresses:
         config.stash[_STARTED] = ExitStack()
         config.stash[_ADDRESSES] = config.stash[_STARTED].enter_context(running_servers())
     return config.stash[_ADDRESSES]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every run a temporary folder of its own.
+
+    pytest's shared one is closed to other users again by every run that starts, and embedded servers
+    that root starts run as another user.
+    """
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.option.basetemp = tempfile.mkdtemp(prefix="laurel-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 
 @pytest.hookimpl(optionalhook=True)
