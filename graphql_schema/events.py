@@ -13,6 +13,7 @@ from app.access.scopes import Scope
 from app.earning import events, reads, recording
 from app.earning.rules import EventKind
 from app.ids import to_global_id
+from app.validation import is_line
 from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context
 from graphql_schema.earning import Award
@@ -267,7 +268,9 @@ class EventQueries:
     ) -> Event | None:
         if by.external_id is strawberry.UNSET:
             return await _find_event(info.context, key_of(by.id or "", "Event"))
-        event = await reads.find_event(program_of(info), by.external_id or "")
+        external_id = by.external_id or ""
+        # PostgreSQL cannot even ask for a NUL; nothing was recorded under such an id.
+        event = await reads.find_event(program_of(info), external_id) if is_line(external_id) else None
         own = info.context.principal.member_id
         return Event.of(event) if event and own in (None, event.member_id) else None
 
