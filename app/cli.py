@@ -64,19 +64,25 @@ def serve(
 
 @app.command()
 def work(
-    queue: Annotated[
-        list[str] | None,
-        typer.Option(help="Work on this queue only; may be given several times. [default: all]"),
+    queues: Annotated[
+        str, typer.Option(help="Names of the queues to work on, separated by commas. [default: all]")
+    ] = "",
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve this process's metrics to Prometheus on this port."),
     ] = None,
 ) -> None:
     """Do what waits in the queues. Uses DATABASE_URL and REDIS_URL, or those of a running `laurel run`."""
     known = prepared()
     from app.embedded import resolve_servers
+    from app.metrics import serve_metrics
     from workers.main import run as run_worker
 
     resolved = resolve_servers(known)
     use(resolved)
-    run_worker(resolved, queue or [])
+    if metrics_port is not None:
+        serve_metrics(known.host, metrics_port)
+    run_worker(resolved, [name.strip() for name in queues.split(",") if name.strip()])
 
 
 @app.command()

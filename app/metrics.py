@@ -14,6 +14,7 @@ from prometheus_client import (
     Counter,
     Histogram,
     generate_latest,
+    start_http_server,
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -87,3 +88,12 @@ def exposition(waiting: tuple[float | None, int] | None) -> bytes:
         queue.register(_Queue(*waiting))
         body += generate_latest(queue)
     return body
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Answer scrapes of this process on a port of its own, for processes that serve nothing else.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    start_http_server(port, host)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import tempfile
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -60,6 +61,8 @@ def serve(settings: Settings, *, processes: int = 1) -> None:
     inherited = os.environ.get(LISTENER_VARIABLE)
     sockets = [socket.socket(fileno=int(inherited))] if inherited else None
     if processes > 1:
+        # Whichever process a scrape meets answers for all of them.
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="laurel-metrics-"))
         Multiprocess(config, sockets=sockets or [config.bind_socket()]).run()
     else:
         uvicorn.Server(config).run(sockets=sockets)
