@@ -227,7 +227,12 @@ class LedgerMutations:
     ) -> AdjustPointsPayload:
         try:
             done = await adjusting.adjust_points(
-                program_of(info), input.member.value(), input.points, input.reason, input.idempotency_key
+                program_of(info),
+                input.member.value(),
+                input.points,
+                input.reason,
+                input.idempotency_key,
+                info.context.principal.credential,
             )
         except Refused as refused:
             return AdjustPointsPayload(user_errors=user_errors(refused.errors))

@@ -65,7 +65,9 @@ async def _settle_key(
     return True
 
 
-async def adjust_points(program_id: UUID, ref: MemberRef, points: int, reason: str, key: str) -> Adjustment:
+async def adjust_points(
+    program_id: UUID, ref: MemberRef, points: int, reason: str, key: str, made_by: str = "laurel"
+) -> Adjustment:
     """Add points to a member's balance, or take them from it; never below zero.
 
     What is added expires as the program's policy says, and can be spent at once. A key stands for
@@ -75,6 +77,7 @@ async def adjust_points(program_id: UUID, ref: MemberRef, points: int, reason: s
         points: signed and not zero, MAX_POINTS at most.
         reason: 1 to 500 characters, which the member can read.
         key: 1 to 255 characters of the caller's choice.
+        made_by: names the credential, which the entry keeps as its source.
 
     Raises:
         Refused: bad input (every reason), no such member, a closed one, too few points, or the key
@@ -107,6 +110,7 @@ async def adjust_points(program_id: UUID, ref: MemberRef, points: int, reason: s
                 occurred_at=now,
                 matures_on=today if points > 0 else None,
                 expires_on=policy.expiry.last_day(today) if points > 0 else None,
+                source=made_by,
                 reason=reason,
             )
             (outcome,) = await apply(sql, terms(policy, now), [operation])
