@@ -6,19 +6,32 @@ same transaction: `transaction()` opens Tortoise's and hands out the asyncpg con
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import TracebackType
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 import orjson
+import structlog
 from tortoise import Tortoise, connections
-from tortoise.backends.asyncpg.client import AsyncpgDBClient
+from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
+from tortoise.backends.base.client import (
+    PoolConnectionWrapper,
+    TransactionalDBClient,
+    TransactionContext,
+    TransactionContextPooled,
+)
+from tortoise.connection import get_connections
+from tortoise.exceptions import TransactionManagementError
 from tortoise.transactions import in_transaction
 
 from app.errors import Unavailable
 from app.settings import Settings
+
+log = structlog.get_logger("laurel.database")
 
 MODELS = {
     "app": [
@@ -30,7 +43,12 @@ MODELS = {
 
 T = TypeVar("T")
 
-# What may pass when it is tried again: deadlock, serialization, lock timeout, a server that goes away.
+_ACQUIRE_SECONDS = 10
+_RELEASE_SECONDS = 5
+_TELL_SECONDS = 5.0
+
+# What may pass when it is tried again: deadlock, serialization, lock timeout, a server that goes away
+# (whose socket may be missing or whose name may not be found meanwhile), is full, or was migrated.
 TRANSIENT = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -40,13 +58,20 @@ TRANSIENT = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidCachedStatementError,
     asyncpg.InterfaceError,
-    ConnectionError,
-    TimeoutError,
+    # What asyncpg says on a connection that the server ended between two statements.
+    asyncpg.InternalClientError,
+    OSError,
 )
 """Errors after which the same transaction may succeed; nothing of it has been kept,
 unless the connection was lost during COMMIT, which is why every write is safe to repeat."""
+
+
+class DatabaseAway(Unavailable):
+    """A statement or transaction failed for one of the reasons that pass; its cause says which."""
 
 
 def _credentials(url: str) -> dict[str, Any]:
@@ -86,10 +111,12 @@ def tortoise_config(settings: Settings, application: str) -> dict[str, Any]:
     return {
         "connections": {
             "default": {
-                "engine": "tortoise.backends.asyncpg",
+                # This module: Tortoise takes its `client_class`.
+                "engine": __name__,
                 "credentials": {
                     **_credentials(settings.database_url),
-                    "minsize": 1,
+                    # asyncpg would restore a minimum by itself, with a traceback for each attempt.
+                    "minsize": 0,
                     "maxsize": settings.database_pool_size,
                     "command_timeout": settings.database_timeout_seconds,
                     "timeout": 5,
@@ -120,7 +147,7 @@ async def connect(settings: Settings, application: str = "laurel") -> None:
     """
     await Tortoise.init(config=tortoise_config(settings, application), _enable_global_fallback=True)
     # The pool comes into being on first use; callers racing for the first use would make two.
-    async with connection() as sql:
+    async with _client().acquire_connection() as sql:
         await sql.execute("SELECT 1")
 
 
@@ -129,15 +156,127 @@ async def disconnect() -> None:
     await Tortoise.close_connections()
 
 
+async def _acquire(pool: asyncpg.Pool) -> asyncpg.Connection:
+    """Take a connection out of the pool; one that broke is replaced by a new one.
+
+    Raises:
+        Unavailable: none was free, or could be made, within ten seconds.
+    """
+    try:
+        async with asyncio.timeout(_ACQUIRE_SECONDS):
+            return await pool.acquire()
+    except TimeoutError as error:
+        raise Unavailable("All connections to the database are in use; try again.") from error
+
+
+async def _release(pool: asyncpg.Pool | None, connection: asyncpg.Connection) -> None:
+    """Give a connection back; one that broke meanwhile changes nothing about what was done with it."""
+    if pool is not None:
+        with suppress(*TRANSIENT):
+            await pool.release(connection, timeout=_RELEASE_SECONDS)
+
+
+class _Lent(PoolConnectionWrapper[asyncpg.Connection]):
+    """A connection for one statement or a few, waited for within limits."""
+
+    async def __aenter__(self) -> asyncpg.Connection:
+        await self.ensure_connection()
+        self.connection = await _acquire(self.client._pool)
+        return self.connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await _release(self.client._pool, self.connection)
+
+
+class _Transaction(TransactionContextPooled):
+    """A transaction that gives its connection back whatever happens.
+
+    Where BEGIN fails, Tortoise's own keeps the connection, and leaves the task's models and later
+    transactions on it: a task that runs for long would never see a healthy one again.
+    """
+
+    async def __aenter__(self) -> TransactionalDBClient:
+        await self.ensure_connection()
+        self.client._connection = await _acquire(self.client._parent._pool)
+        self.token = get_connections().set(self.connection_name, self.client)
+        try:
+            await self.client.begin()
+        except BaseException:
+            await self._give_back()
+            raise
+        return self.client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self.client._finalized:
+                return
+            if kind is None:
+                await self.client.commit()
+            elif not issubclass(kind, TransactionManagementError):
+                # A connection that is gone has rolled back by itself; what happened first is what counts.
+                # One that is still busy with a statement that was to be cancelled is ended.
+                with suppress(*TRANSIENT):
+                    async with asyncio.timeout(_RELEASE_SECONDS):
+                        await self.client.rollback()
+        finally:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        get_connections().reset(self.token)
+        await _release(self.client._parent._pool, self.client._connection)
+
+
+class _Client(AsyncpgDBClient):
+    """Tortoise's client of one pool, with limits on waiting and errors that say what may pass."""
+
+    def acquire_connection(self) -> PoolConnectionWrapper[asyncpg.Connection]:
+        return _Lent(self, self._pool_init_lock)
+
+    def _in_transaction(self) -> TransactionContext:
+        return _Transaction(TransactionWrapper(self), self._pool_init_lock)
+
+    async def _translate_exceptions(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with _told():
+            return await super()._translate_exceptions(func, *args, **kwargs)
+
+
+client_class = _Client
+
+_told_at = -_TELL_SECONDS
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what may pass into DatabaseAway, and tell the log why, every few seconds at the most."""
+    global _told_at
+    try:
+        yield
+    except TRANSIENT as error:
+        moment = time.monotonic()
+        if moment - _told_at >= _TELL_SECONDS:
+            _told_at = moment
+            log.warning("database_not_available", error=repr(error))
+        raise DatabaseAway("The database is busy or away; try again.") from error
+
+
 def _client() -> AsyncpgDBClient:
     return cast(AsyncpgDBClient, connections.get("default"))
 
 
 @asynccontextmanager
 async def connection() -> AsyncIterator[asyncpg.Connection]:
-    """Lend a connection outside of any transaction, for reading."""
-    async with _client().acquire_connection() as sql:
-        yield sql
+    """Lend a connection outside of any transaction, for reading.
+
+    Raises:
+        Unavailable: the database is away or busy.
+    """
+    with _told():
+        async with _client().acquire_connection() as sql:
+            yield sql
 
 
 @asynccontextmanager
@@ -145,9 +284,14 @@ async def transaction() -> AsyncIterator[asyncpg.Connection]:
     """Open a transaction (READ COMMITTED); models used inside take part in it.
 
     Neither start tasks nor borrow a second connection inside: the pool would wait for itself.
+
+    Raises:
+        Unavailable: the database is away or busy. Nothing of the transaction has been kept, unless the
+            connection was lost during COMMIT.
     """
-    async with in_transaction("default") as client:
-        yield client._connection
+    with _told():
+        async with in_transaction("default") as client:
+            yield client._connection
 
 
 async def retrying(work: Callable[[], Awaitable[T]], *, attempts: int = 4) -> T:
@@ -162,9 +306,10 @@ async def retrying(work: Callable[[], Awaitable[T]], *, attempts: int = 4) -> T:
     """
     for attempt in range(attempts):
         try:
-            return await work()
-        except TRANSIENT as error:
+            with _told():
+                return await work()
+        except DatabaseAway:
             if attempt + 1 == attempts:
-                raise Unavailable("The database is busy or away; try again.") from error
+                raise
             await asyncio.sleep(0.02 * 4**attempt * random.uniform(0.5, 1.5))  # noqa: S311
     raise AssertionError("unreachable")
