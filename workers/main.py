@@ -78,7 +78,8 @@ async def _again(name: str, work: Callable[[], Awaitable[None]]) -> None:
             await work()
             log.warning("ended", part=name)
         except (*relay.PASSING, Unavailable) as error:
-            log.warning("interrupted", part=name, error=repr(error), again_in_seconds=pause)
+            cause = error.__cause__ or error
+            log.warning("interrupted", part=name, error=repr(cause), again_in_seconds=pause)
         except Exception:
             ERRORS.labels("worker").inc()
             log.exception("failed", part=name, again_in_seconds=pause)
