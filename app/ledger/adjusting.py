@@ -36,11 +36,16 @@ class Adjustment(NamedTuple):
     replayed: bool
 
 
+def _is_storable(text: str) -> bool:
+    # PostgreSQL has no NUL and no halves of surrogate pairs.
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
+
+
 def _check(points: int, reason: str, key: str) -> list[UserError]:
     errors = []
     if not points or abs(points) > MAX_POINTS:
         errors.append(UserError(ErrorCode.INVALID, "Points are a whole number, and not 0.", ("points",)))
-    if not reason.strip() or len(reason) > 500 or "\0" in reason:
+    if not reason.strip() or len(reason) > 500 or not _is_storable(reason):
         errors.append(UserError(ErrorCode.INVALID, "A reason of 1 to 500 characters is needed.", ("reason",)))
     if not 1 <= len(key) <= 255 or not key.isprintable():
         message = "An idempotency key has 1 to 255 printable characters."
