@@ -55,7 +55,10 @@ CREATE TABLE ledger_entry (
     recorded_at      timestamptz NOT NULL,
     PRIMARY KEY (account_id, sequence),
     CONSTRAINT ledger_entry_key UNIQUE (account_id, key),
-    CONSTRAINT ledger_entry_key_kind CHECK ((key IS NULL) = (kind IN ('RELEASE', 'EXPIRE')))
+    CONSTRAINT ledger_entry_key_kind CHECK ((key IS NULL) = (kind IN ('RELEASE', 'EXPIRE'))),
+    -- Whatever refers to an entry counts as undoing some of it.
+    CONSTRAINT ledger_entry_reference_kind CHECK (CASE WHEN kind IN ('RESTORE', 'CLAWBACK') THEN reference IS NOT NULL
+        ELSE reference IS NULL OR kind = 'REDEEM' END)
 );
 COMMENT ON TABLE ledger_entry IS 'One movement, written once and never changed.';
 COMMENT ON COLUMN ledger_entry.amount IS 'What was asked for; a clawback may have got less: see the changes.';

@@ -74,8 +74,11 @@ PARTS = {
 
 
 async def read_catalogue(sql: asyncpg.Connection) -> dict[str, list[str]]:
-    """Return each part of the catalogue as lines."""
-    return {name: [row[0] for row in await sql.fetch(statement)] for name, statement in PARTS.items()}
+    """Return each part of the catalogue, one line for each object."""
+    return {
+        name: [" ".join(row[0].split()) for row in await sql.fetch(statement)]
+        for name, statement in PARTS.items()
+    }
 
 
 def to_text(catalogue: dict[str, list[str]]) -> str:

@@ -201,6 +201,17 @@ async def test_many_refunds_at_once_take_back_no_more_than_was_earned(
     assert (await balance(clients, account))[0] == 20
 
 
+@pytest.mark.parametrize("kind", [EntryKind.EARN, EntryKind.RESERVE, EntryKind.ADJUST])
+async def test_what_undoes_nothing_cannot_refer_to_an_entry(
+    clients: asyncpg.Pool, program_id: UUID, kind: EntryKind
+) -> None:
+    """It would count as undone what it refers to, and so keep a refund from its points."""
+    (account,) = await open_accounts(clients, program_id, 1, points=100)
+    with pytest.raises(asyncpg.CheckViolationError, match="ledger_entry_reference_kind"):
+        await do(clients, operation(account, kind, 40, reference=1))
+    assert await balance(clients, account) == (100, 0, 0, 1)
+
+
 async def test_batches_in_opposite_orders_never_wait_for_each_other(
     clients: asyncpg.Pool, program_id: UUID
 ) -> None:
