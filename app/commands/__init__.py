@@ -60,11 +60,12 @@ def ready_servers(*, redis: bool = True) -> "Iterator[Settings]":
     import asyncio
 
     from app.embedded import command_servers
-    from app.migrate import migrate
 
     known = prepared()
     with command_servers(known, redis=redis) as resolved:
         use(resolved)
         if not known.database_url:
+            from app.migrate import migrate
+
             asyncio.run(migrate(resolved))
         yield resolved

@@ -1,6 +1,5 @@
 """`laurel import`: bringing in what a retailer's systems have written into files."""
 
-import asyncio
 import csv
 import os
 from collections.abc import Sequence
@@ -66,12 +65,14 @@ def purchases(
     half up to the currency's digits. Can be stopped and run again: what is there already is
     recognised by its order id. An order with a bad row is turned away as a whole.
     """
+    import uvloop
+
     from app.commands import ready_servers
 
     target = rejects or Path(f"{file.name}.rejects.csv")
     names = _columns(columns)
     with ready_servers(redis=False) as settings:
-        contents, summary = asyncio.run(
+        contents, summary = uvloop.run(
             _import(settings, file, program, names, enroll, skip_prefix or [], time_format)
         )
     turned_away = sorted([*contents.rejects, *summary.rejects], key=lambda reject: reject.number)
@@ -144,8 +145,13 @@ def _write_rejects(target: Path, header: Sequence[str], rejects: Sequence["Rejec
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*header, "row", "reason"])
-        for number, row, reason in rejects:
-            writer.writerow([*row, *[""] * (len(header) - len(row)), number, reason])
+        width = len(header)
+        writer.writerows(
+            (*row, number, reason)
+            if len(row) >= width
+            else (*row, *[""] * (width - len(row)), number, reason)
+            for number, row, reason in rejects
+        )
 
 
 def _print(contents: "Contents", summary: "Summary", rejects: Sequence["Reject"], target: Path) -> None:
@@ -168,7 +174,10 @@ def _print(contents: "Contents", summary: "Summary", rejects: Sequence["Reject"]
     ]
     for name, value in rows:
         typer.echo(f"{name:24}{value}")
-    for reason, count in Counter(_kind(reject.reason) for reject in rejects).most_common(10):
+    kinds: Counter[str] = Counter()
+    for reason, count in Counter(reject.reason for reject in rejects).items():
+        kinds[_kind(reason)] += count
+    for reason, count in kinds.most_common(10):
         typer.echo(f"  {count:>10,}  {reason}")
     if rejects:
         typer.echo(f"They are in {target}, each with its reason.")

@@ -170,18 +170,43 @@ class _Checks:
         return False
 
 
+_ZERO, _ONE, _CENT = Decimal(0), Decimal(1), Decimal("0.01")
+
+
+def _is_common(line: Line, quantity: Decimal) -> bool:
+    """Tell quickly that nothing is wrong with a line; False means that it needs a closer look."""
+    sku, name, category, brand, amount = line.sku, line.name, line.category, line.brand, line.amount
+    return (
+        0 < len(sku) <= 255
+        and sku.isprintable()
+        and sku == sku.strip()
+        and (name is None or (len(name) <= 1000 and name.isprintable()))
+        and (category is None or (len(category) <= 1000 and category.isprintable()))
+        and (brand is None or (len(brand) <= 1000 and brand.isprintable()))
+        # Whole numbers and cents; NaN has no exponent to compare.
+        and (quantity.same_quantum(_ONE) or quantity.same_quantum(_CENT))
+        and (amount.same_quantum(_CENT) or amount.same_quantum(_ONE))
+        and _ZERO < quantity <= MAX_AMOUNT
+        and _ZERO <= amount <= MAX_AMOUNT
+    )
+
+
+def _check_line(n: int, line: Line, quantity: Decimal, checks: _Checks) -> bool:
+    """Note what is wrong with a line; return whether its amount can be counted."""
+    checks.text(line.sku, "An SKU", "lines", str(n), "sku")
+    for name in ("name", "category", "brand"):
+        value = getattr(line, name)
+        if value is not None and (len(value) > 1000 or not value.isprintable()):
+            checks.invalid(f"A {name} has at most 1,000 printable characters.", "lines", str(n), name)
+    checks.number(quantity, "A quantity", "lines", str(n), "quantity", positive=True)
+    return checks.number(line.amount, "A line's amount", "lines", str(n), "amount")
+
+
 def _lines(purchase: Purchase, checks: _Checks) -> tuple[tuple[PurchaseLine, ...], Decimal]:
-    lines, total = [], Decimal(0)
+    lines, total = [], _ZERO
     for n, line in enumerate(purchase.lines or ()):
-        quantity = Decimal(1) if line.quantity is None else line.quantity
-        # The common line is right: look closer, and name fields, only where something is odd.
-        checks.text(line.sku, "An SKU", "lines", str(n), "sku")
-        for name in ("name", "category", "brand"):
-            value = getattr(line, name)
-            if value is not None and (len(value) > 1000 or not value.isprintable()):
-                checks.invalid(f"A {name} has at most 1,000 printable characters.", "lines", str(n), name)
-        checks.number(quantity, "A quantity", "lines", str(n), "quantity", positive=True)
-        if checks.number(line.amount, "A line's amount", "lines", str(n), "amount"):
+        quantity = _ONE if line.quantity is None else line.quantity
+        if _is_common(line, quantity) or _check_line(n, line, quantity, checks):
             total += line.amount
         lines.append(PurchaseLine(line.sku, line.amount, quantity, line.name, line.category, line.brand))
     return tuple(lines), total

@@ -1,11 +1,13 @@
 """Reading a file of purchase lines: columns, values, orders. Nothing here knows of a database."""
 
 import csv
+import gc
 import gzip
 import io
 import lzma
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
@@ -76,8 +78,9 @@ class Contents:
     """What a file holds: its good orders by time, its bad rows, and what was left out on purpose."""
 
     header: list[str]
-    orders: list[Order] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    # Not in the repr, which asyncio makes of a task's result when it puts SIGINT back.
+    orders: list[Order] = field(default_factory=list, repr=False)
+    rejects: list[Reject] = field(default_factory=list, repr=False)
     lines_read: int = 0
     skipped_orders: int = 0
     skipped_lines: int = 0
@@ -109,18 +112,35 @@ def clean_id(value: str) -> str:
     return value.partition(".")[0] if value.endswith("0") and _SPREADSHEET_ID.fullmatch(value) else value
 
 
-class _Times:
-    """Reads times; those without an offset are the zone's. Orders repeat theirs, so each is read once."""
+# A file repeats itself: what was read once is looked up the next time, at a tenth of the cost.
+
+
+class _Ids(dict[str, str]):
+    """Ids by what the file has for them."""
+
+    def __missing__(self, value: str) -> str:
+        known = self[value] = clean_id(value)
+        return known
+
+
+class _Texts(dict[str, str | None]):
+    """Texts by what the file has for them; None for nothing but spaces."""
+
+    def __missing__(self, value: str) -> str | None:
+        known = self[value] = value.strip() or None
+        return known
+
+
+class _Times(dict[str, datetime]):
+    """Times by what the file has for them; those without an offset are the zone's."""
 
     def __init__(self, zone: ZoneInfo, format: str | None) -> None:
+        super().__init__()
         self._zone = zone
         self._format = format
-        self._known: dict[str, datetime] = {}
 
-    def read(self, text: str) -> datetime:
-        known = self._known.get(text)
-        if known is None:
-            known = self._known[text] = self._parse(text.strip())
+    def __missing__(self, value: str) -> datetime:
+        known = self[value] = self._parse(value.strip())
         return known
 
     def _parse(self, text: str) -> datetime:
@@ -147,18 +167,43 @@ def _number(text: str, what: str) -> Decimal:
     return number
 
 
+class _Amounts(dict[tuple[str | None, str], tuple[Decimal, Decimal]]):
+    """Quantities and amounts of lines by what the file has for quantity and amount, or unit price."""
+
+    def __init__(self, whole: bool, digits: int) -> None:
+        super().__init__()
+        self._whole = whole
+        self._cent = Decimal(1).scaleb(-digits)
+
+    def __missing__(self, value: tuple[str | None, str]) -> tuple[Decimal, Decimal]:
+        pieces, money = value
+        quantity = Decimal(1) if pieces is None else _number(pieces, "The quantity")
+        if quantity <= 0:
+            raise ValueError(f"The quantity {quantity} is not more than 0: returns are not purchases.")
+        if self._whole:
+            amount = _number(money, "The amount")
+        else:
+            amount = _EXACT.multiply(quantity, _number(money, "The unit price"))
+        if amount < 0:
+            raise ValueError(f"The amount {amount} is negative.")
+        known = self[value] = quantity, amount.quantize(self._cent, ROUND_HALF_UP, _EXACT)
+        return known
+
+
 class _Reader:
     """Turns rows into lines of orders; which column holds what was settled from the header."""
 
     def __init__(self, header: Sequence[str], columns: dict[str, str], times: _Times, digits: int) -> None:
         at = self._positions(header, columns)
-        self._order, self._member, self._time, self._sku = (at[name] for name in _REQUIRED)
-        self._quantity, self._price, self._amount = at.get("quantity"), at.get("unit_price"), at.get("amount")
-        self._texts = [at.get(name) for name in ("name", "category", "brand")]
+        self.order, self._member, self._time, self._sku = (at[name] for name in _REQUIRED)
+        self._quantity = at.get("quantity")
+        self._money = at["amount"] if "amount" in at else at["unit_price"]
+        self._name, self._category, self._brand = (at.get(name) for name in ("name", "category", "brand"))
         self._width = max(at.values()) + 1
-        self._cent = Decimal(1).scaleb(-digits)
+        self._amounts = _Amounts("amount" in at, digits)
         self._times = times
-        self._strings: dict[str, str] = {}
+        self.ids = _Ids()
+        self._texts = _Texts()
 
     @staticmethod
     def _positions(header: Sequence[str], columns: dict[str, str]) -> dict[str, int]:
@@ -182,9 +227,6 @@ class _Reader:
             )
         return at
 
-    def order_id(self, row: Sequence[str]) -> str:
-        return clean_id(row[self._order]) if len(row) > self._order else ""
-
     def line(self, row: Sequence[str]) -> tuple[str, str, OrderLine]:
         """Return the member, the time as it stands there, and the line.
 
@@ -193,36 +235,28 @@ class _Reader:
         """
         if len(row) < self._width:
             raise ValueError(f"The row has {len(row)} columns, and {self._width} are needed.")
-        member = clean_id(row[self._member])
+        ids, texts = self.ids, self._texts
+        member = ids[row[self._member]]
         if not member:
             raise ValueError("The row names no member.")
-        sku = clean_id(row[self._sku])
+        sku = ids[row[self._sku]]
         if not sku:
             raise ValueError("The row names no SKU.")
-        quantity = Decimal(1) if self._quantity is None else _number(row[self._quantity], "The quantity")
-        if quantity <= 0:
-            raise ValueError(f"The quantity {quantity} is not more than 0: returns are not purchases.")
-        if self._amount is not None:
-            amount = _number(row[self._amount], "The amount")
-        else:
-            assert self._price is not None
-            amount = _EXACT.multiply(quantity, _number(row[self._price], "The unit price"))
-        if amount < 0:
-            raise ValueError(f"The amount {amount} is negative.")
-        amount = amount.quantize(self._cent, ROUND_HALF_UP, _EXACT)
-        strings = self._strings
-        name, category, brand = (
-            (strings.setdefault(row[at], row[at].strip()) or None) if at is not None else None
-            for at in self._texts
+        pieces = None if self._quantity is None else row[self._quantity]
+        quantity, amount = self._amounts[pieces, row[self._money]]
+        name, category, brand = self._name, self._category, self._brand
+        line = OrderLine(
+            sku,
+            None if name is None else texts[row[name]],
+            None if category is None else texts[row[category]],
+            None if brand is None else texts[row[brand]],
+            quantity,
+            amount,
         )
-        return (
-            member,
-            row[self._time],
-            OrderLine(strings.setdefault(sku, sku), name, category, brand, quantity, amount),
-        )
+        return member, row[self._time], line
 
     def time(self, text: str) -> datetime:
-        return self._times.read(text)
+        return self._times[text]
 
 
 class _Orders:
@@ -266,6 +300,22 @@ def _time_of(order: Order) -> datetime:
     return order.occurred_at
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from going through ever more rows, none of which is garbage.
+
+    It would take half of the time, then and whenever it comes by later.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
 def read_purchases(
     path: Path,
     columns: dict[str, str],
@@ -292,7 +342,7 @@ def read_purchases(
         OSError: it cannot be read.
     """
     text, raw = open_text(path)
-    with raw, text:
+    with raw, text, _uncollected():
         rows = csv.reader(text)
         header: list[str] | None = None
         try:
@@ -304,18 +354,19 @@ def read_purchases(
             orders = _Orders(contents, reader)
             skipped: set[str] = set()
             prefixes = tuple(skip_prefixes)
+            order_at, ids, add = reader.order, reader.ids, orders.add
             for number, row in enumerate(rows, start=2):
                 if not row:
                     continue
                 contents.lines_read += 1
                 if not number % 5000:
                     advance(raw.tell())
-                order_id = reader.order_id(row)
+                order_id = ids[row[order_at]] if len(row) > order_at else ""
                 if prefixes and order_id.startswith(prefixes):
                     skipped.add(order_id)
                     contents.skipped_lines += 1
                 else:
-                    orders.add(number, order_id, row)
+                    add(number, order_id, row)
         except (UnicodeDecodeError, csv.Error, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
             rows_read = contents.lines_read if header else 0
             raise ImportFileError(

@@ -45,10 +45,10 @@ class Summary:
     lines: int = 0
     amount: Decimal = Decimal(0)
     enrolled: int = 0
-    members: set[str] = field(default_factory=set)
+    members: set[str] = field(default_factory=set, repr=False)
     points: int = 0
     rejected_by_rules: int = 0
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list, repr=False)
     reasons: Counter[str] = field(default_factory=Counter)
     """How many orders were turned away, by reason."""
 
