@@ -29,6 +29,8 @@ _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 MAX_CACHE_WEIGHT = 100_000
 """In tokens: about 100 MiB of syntax trees at the very worst, and thousands of usual documents."""
 
+_TOO_DEEP = "The document is nested too deeply."
+
 
 class _FindsConditions(Visitor):
     """Notes whether anything in a document is selected under a directive."""
@@ -124,7 +126,7 @@ class Documents:
         try:
             prepared = self._prepare(text)
         except RecursionError:
-            prepared = Prepared(None, [], [too_complex("The document is nested too deeply.")], 1)
+            prepared = Prepared(None, [], [too_complex(_TOO_DEEP)], 1)
         self._remember(text, prepared)
         return prepared
 
@@ -143,6 +145,8 @@ class Documents:
             if "Document contains more than" in error.message:
                 message = f"The document has more than {self._limits.tokens:,} tokens."
                 return Prepared(None, [], [too_complex(message)], 1)
+            if "nested too deeply" in error.message:
+                return Prepared(None, [], [too_complex(_TOO_DEEP)], 1)
             return Prepared(None, [], [told(error, PARSE_FAILED)], 1)
         weight = document.token_count
         errors = check_shape(document, self._limits) or [
