@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import HTTPConnection
 from strawberry.dataloader import DataLoader
+from structlog.contextvars import get_contextvars
 
 from app.access.principal import ANONYMOUS, Principal
 from app.access.tokens import MemberTokens
@@ -53,6 +54,6 @@ class Context:
 
 
 def make_context(request: HTTPConnection, principal: Principal, services: Services | None = None) -> Context:
-    """Return the context of a request, under the id that a middleware gave it or one of its own."""
-    request_id = request.scope.get("state", {}).get("request_id")
+    """Return the context of a request, under the id that its logs and its answer carry, or one of its own."""
+    request_id = get_contextvars().get("request_id")
     return Context(principal, request, request_id or secrets.token_hex(8), services)

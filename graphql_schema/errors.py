@@ -12,6 +12,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from app import errors as app_errors
 from app.errors import Denied, Refused, Unavailable
+from app.metrics import ERRORS
 from graphql_schema.access import INHERITED, object_type
 
 log = structlog.stdlib.get_logger("laurel.graphql")
@@ -135,12 +136,15 @@ def _masked(
     error: GraphQLError, cause: BaseException, operation: str | None, request_id: str | None
 ) -> GraphQLError:
     error_id = secrets.token_hex(6)
+    ERRORS.labels("api").inc()
+    # Without an id of its own the line keeps the one that is bound to the request.
+    named = {} if request_id is None else {"request_id": request_id}
     log.error(
         "graphql_error",
         error_id=error_id,
         operation=operation,
         path=error.path,
-        request_id=request_id,
+        **named,
         exc_info=(type(cause), cause, cause.__traceback__),
     )
     return told(error, INTERNAL, _MASKED, errorId=error_id)
