@@ -8,9 +8,10 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.connections import ArqRedis
 from arq.typing import WorkerCoroutine
 from arq.worker import Retry, Worker, func
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.database import TRANSIENT
@@ -25,6 +26,8 @@ JOB_TIMEOUT_SECONDS = 30
 _MAX_TRIES = 5
 _MAX_JOBS = 2
 _POLL_SECONDS = 0.02
+_CONNECT_SECONDS = 2
+_ANSWER_SECONDS = 5
 
 Job = Callable[[UUID], Awaitable[Any]]
 
@@ -49,10 +52,18 @@ async def connect(settings: Settings) -> ArqRedis:
         RedisError, OSError: Redis cannot be reached.
     """
     assert settings.redis_url
-    address = RedisSettings.from_dsn(settings.redis_url)
-    address.conn_retries = 0
-    address.conn_timeout = 2
-    return await create_pool(address, **_CODEC)
+    # Not by arq's own settings: they know no limit for an answer, and a server that stands still, or is
+    # cut off without a word, would hold the worker for good.
+    pool = ConnectionPool.from_url(
+        settings.redis_url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_ANSWER_SECONDS
+    )
+    redis = ArqRedis(pool, **_CODEC)
+    try:
+        await redis.ping()
+    except BaseException:
+        await pool.disconnect()
+        raise
+    return redis
 
 
 async def push(redis: ArqRedis, queue: Queue, batches: Sequence[UUID]) -> None:
