@@ -22,12 +22,20 @@ async def relay(redis: ArqRedis, queue: Queue) -> None:
     """Send the queue's work on as it appears, until cancelled.
 
     Any number of relays can run at once: rows that one is stamping are passed over by the others.
-    When Redis refuses, the batch is stamped all the same, and comes up again after its lease.
+    What Redis does not take is given back at once, and sent when Redis is there again.
+
+    Raises:
+        RedisError, OSError: Redis is away.
+        Unavailable: the database is away or busy.
     """
     while True:
         batches = await outbox.stamp(queue, clock.now())
         if batches:
-            await push(redis, queue, batches)
+            try:
+                await push(redis, queue, batches)
+            except (RedisError, OSError):
+                await outbox.give_back(batches)
+                raise
         else:
             await asyncio.sleep(_IDLE_SECONDS)
 

@@ -80,6 +80,14 @@ async def take_back(queue: Queue, now: datetime) -> int:
     return int(done.rpartition(" ")[2])
 
 
+async def give_back(batches: list[UUID]) -> None:
+    """Make batches of which the queue may not have heard unsent again; hearing of them twice is harmless."""
+    async with connection() as sql:
+        await sql.execute(
+            "UPDATE outbox SET batch = NULL WHERE batch = ANY($1) /* scoped by: worker */", batches
+        )
+
+
 class Claim(NamedTuple):
     """A batch as its consumer finds it."""
 
