@@ -15,6 +15,7 @@ from app.errors import Unavailable
 _LANES = 2
 _MAX_BATCH = 100
 _MAX_WAITING = 5000
+_STOP_SECONDS = 5
 
 _Waiting = tuple[UUID, Incoming, asyncio.Future[Recorded]]
 
@@ -34,11 +35,15 @@ class Coalescer:
         self._lanes = [asyncio.create_task(self._lane(), name=f"recording-{n}") for n in range(_LANES)]
 
     async def stop(self) -> None:
-        """Finish what has queued up, and stop; takes as long as the transactions under way."""
+        """Finish what has queued up, and stop; what is not done within five seconds is undone."""
         # A lane that was cancelled would undo what it has under way, which is in the queue no longer.
         self._stopping = True
         self._wake.set()
-        await asyncio.gather(*self._lanes)
+        if self._lanes:
+            _, late = await asyncio.wait(self._lanes, timeout=_STOP_SECONDS)
+            for lane in late:
+                lane.cancel()
+            await asyncio.gather(*self._lanes, return_exceptions=True)
 
     async def record(self, program_id: UUID, event: Incoming) -> Recorded:
         """Record one event and earn its points, as `record_now` does.
