@@ -1,0 +1,70 @@
+"""Redis goes away, forgets everything, stands still: the API goes on, and nothing is lost."""
+
+import asyncio
+import signal
+from time import monotonic
+
+from app.outbox.service import LEASE
+from tests.trust.books import check, drained, report
+from tests.trust.place import Place
+from tests.trust.tills import Shop
+
+LEASE_SECONDS = LEASE.total_seconds()
+DRAINED_SECONDS = LEASE_SECONDS + 15
+# Nobody's request may wait for Redis.
+UNDISTURBED_SECONDS = 3.0
+
+
+async def test_redis_is_killed_while_events_arrive(place: Place, shop: Shop) -> None:
+    pids = place.api.pid, place.worker.pid
+    logs = place.log_places()
+    async with shop.busy():
+        await asyncio.sleep(1)
+        place.signal(place.redis, signal.SIGKILL)
+        await asyncio.sleep(2)
+        assert not place.redis.is_alive()
+        back = await place.bring_back(place.redis)
+        await asyncio.sleep(1)
+    empty = await drained(place, back, DRAINED_SECONDS)
+    report(shop, f"Redis killed: drained {empty:.2f} s after it was back")
+    await check(place, shop)
+    assert set(shop.journal.answers) == {"ok"}, "the API goes on without Redis"
+    assert shop.journal.longest_seconds < UNDISTURBED_SECONDS
+    assert (place.api.pid, place.worker.pid) == pids
+    assert place.worker.is_alive()
+    place.assert_calm(logs)
+
+
+async def test_redis_forgets_everything_with_thousands_of_events_waiting(place: Place, shop: Shop) -> None:
+    place.freeze(place.worker)
+    for _ in range(4):
+        await shop.send(shop.batch(1000))
+    place.thaw(place.worker)
+    # Until the relay has told the queue of the first of them.
+    await asyncio.sleep(0.15)
+    async with place.valkey() as redis:
+        for _ in range(3):
+            await redis.flushall()
+            await asyncio.sleep(0.05)
+    empty = await drained(place, monotonic(), DRAINED_SECONDS)
+    report(shop, f"FLUSHALL with 4,000 events waiting: drained after {empty:.2f} s")
+    await check(place, shop)
+
+
+async def test_redis_stands_still_and_nobody_waits_for_it(place: Place, shop: Shop) -> None:
+    logs = place.log_places()
+    async with shop.busy():
+        await asyncio.sleep(1)
+        place.signal(place.redis, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(6)
+        finally:
+            place.signal(place.redis, signal.SIGCONT)
+        back = monotonic()
+    empty = await drained(place, back, DRAINED_SECONDS)
+    report(shop, f"Redis frozen for 6 s: drained {empty:.2f} s later")
+    await check(place, shop)
+    assert set(shop.journal.answers) == {"ok"}
+    assert shop.journal.longest_seconds < UNDISTURBED_SECONDS
+    assert any('"event":"interrupted"' in line for line in place.logged(logs)["worker-0"])
+    place.assert_calm(logs)

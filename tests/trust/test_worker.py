@@ -1,0 +1,172 @@
+"""Workers are killed, frozen out, doubled: what was stored is earned, and once."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+from app.outbox.service import LEASE, Queue
+from app.settings import Settings
+from tests.trust.books import check, drained, report
+from tests.trust.place import Place, until
+from tests.trust.tills import Shop
+from workers.queue import connect, queue_name
+
+LEASE_SECONDS = LEASE.total_seconds()
+KILLS = 4
+TAKEN_BACK_SECONDS = LEASE_SECONDS + 15
+
+_ACCOUNT = """
+SELECT a.id FROM account a JOIN member m ON m.id = a.member_id JOIN program p ON p.id = a.program_id
+WHERE p.slug = $1 AND m.external_id = $2 FOR UPDATE OF a
+"""
+_LAST_IN_LINE = """
+SELECT q.event_id FROM event_queue q JOIN member m ON m.id = q.member_id JOIN program p ON p.id = m.program_id
+WHERE p.slug = $1 AND m.external_id = $2 FOR UPDATE OF q
+"""
+_BLOCKED = """
+SELECT count(*) FROM pg_stat_activity
+WHERE application_name = 'laurel-worker' AND wait_event_type = 'Lock' AND query ~ $1
+"""
+_BATCHES = "SELECT DISTINCT batch FROM outbox WHERE batch IS NOT NULL"
+
+
+@asynccontextmanager
+async def holding(place: Place, shop: Shop, statement: str, member: str) -> AsyncIterator[None]:
+    """Hold rows that the worker needs for a member, so that it stands still in the middle of a batch."""
+    async with place.sql() as sql, sql.transaction():
+        await sql.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        await sql.fetch(statement, shop.slug, member)
+        yield
+
+
+async def blocked(place: Place, query: str, count: int = 1) -> None:
+    """Wait until workers stand still in a statement."""
+    async with place.sql() as sql:
+
+        async def stands_still() -> bool:
+            return bool(await sql.fetchval(_BLOCKED, query) >= count)
+
+        await until(stands_still, 8, f"the worker waits for a lock in {query}", every=0.005)
+
+
+async def batches(place: Place) -> list[Any]:
+    async with place.sql() as sql:
+        return [row["batch"] for row in await sql.fetch(_BATCHES)]
+
+
+async def deliver(place: Place, batch: Any, name: str) -> None:
+    """Send a batch to the queue again, as a second delivery that arq cannot tell from the first."""
+    redis = await connect(Settings(redis_url=place.redis.url()))
+    try:
+        await redis.enqueue_job(Queue.EARNING, batch.hex, _job_id=name, _queue_name=queue_name(Queue.EARNING))
+    finally:
+        await redis.aclose(close_connection_pool=True)
+
+
+async def queue_is_empty(place: Place) -> bool:
+    async with place.valkey() as redis:
+        return await redis.zcard(queue_name(Queue.EARNING)) == 0
+
+
+async def test_a_worker_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_undone_and_nothing_twice(
+    place: Place, shop: Shop
+) -> None:
+    before_it_writes = _ACCOUNT, "FROM account a JOIN member"
+    when_all_is_written = _LAST_IN_LINE, "DELETE FROM event_queue"
+    for kill in range(KILLS):
+        statement, query = (before_it_writes, when_all_is_written)[kill % 2]
+        member = shop.members[kill]
+        async with place.sql() as sql, sql.transaction():
+            # What is to be held has to be there first, and the worker must not be faster than we are.
+            place.freeze(place.worker)
+            await shop.send(shop.batch(200, [member, shop.members[-1 - kill]]))
+            await sql.fetch(statement, shop.slug, member)
+            place.thaw(place.worker)
+            await blocked(place, query)
+            place.worker.kill()
+        place.worker.spawn()
+        await until(place.worker_is_up, 20, "the worker is up")
+    empty = await drained(place, monotonic(), TAKEN_BACK_SECONDS)
+    report(shop, f"{KILLS} kills in the middle: drained {empty:.2f} s after the last start")
+    await check(place, shop)
+
+
+async def test_a_worker_that_is_killed_between_its_commit_and_the_queue_earns_once(
+    place: Place, shop: Shop
+) -> None:
+    async with holding(place, shop, _ACCOUNT, shop.members[0]):
+        await shop.send(shop.batch(50, shop.members[:2]))
+        await blocked(place, "FROM account a JOIN member")
+        # From here on the queue cannot be told that the job is done.
+        place.signal(place.redis, signal.SIGSTOP)
+    try:
+        await drained(place, monotonic(), 10)
+        place.worker.kill()
+    finally:
+        place.signal(place.redis, signal.SIGCONT)
+    async with place.valkey() as redis:
+        assert await redis.zcard(queue_name(Queue.EARNING)) == 1
+        # Nobody waits here for the 40 seconds after which arq takes the job for lost.
+        for key in await redis.keys("arq:in-progress:*"):
+            await redis.delete(key)
+    place.worker.spawn()
+    await until(lambda: queue_is_empty(place), 20, "the job was done again")
+    await check(place, shop)
+
+
+async def test_two_workers_with_the_same_batch_at_the_same_time_earn_it_once(
+    place: Place, shop: Shop
+) -> None:
+    place.add_worker()
+    async with holding(place, shop, _ACCOUNT, shop.members[0]):
+        await shop.send(shop.batch(400, shop.members[:3]))
+        await blocked(place, "FROM account a JOIN member")
+        (batch,) = await batches(place)
+        for n in range(3):
+            await deliver(place, batch, f"again-{n}")
+        await blocked(place, "FROM account a JOIN member", count=4)
+    await drained(place, monotonic())
+    for n in range(3):
+        await deliver(place, batch, f"afterwards-{n}")
+    await until(lambda: queue_is_empty(place), 20, "all deliveries were dealt with")
+    await check(place, shop)
+
+
+async def test_two_workers_on_one_queue_share_the_work_and_the_death_of_one_is_no_loss(
+    place: Place, shop: Shop
+) -> None:
+    other = place.add_worker()
+    async with shop.busy():
+        await asyncio.sleep(2)
+        place.worker.kill()
+        await asyncio.sleep(1)
+        place.worker.spawn()
+        await asyncio.sleep(0.5)
+    empty = await drained(place, monotonic(), TAKEN_BACK_SECONDS)
+    report(shop, f"one of two workers killed: drained after {empty:.2f} s")
+    assert "events_earned" in other.log.read_text()
+    assert other.stop() == 0
+    await check(place, shop)
+
+
+async def test_a_backend_of_the_worker_that_is_terminated_in_a_transaction_is_replaced(
+    place: Place, shop: Shop
+) -> None:
+    pids = place.api.pid, place.worker.pid
+    logs = place.log_places()
+    async with holding(place, shop, _ACCOUNT, shop.members[0]):
+        await shop.send(shop.batch(100, shop.members[:2]))
+        await blocked(place, "FROM account a JOIN member")
+        async with place.sql() as sql:
+            await sql.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'laurel-worker' AND wait_event_type = 'Lock'"
+            )
+    empty = await drained(place, monotonic())
+    report(shop, f"a backend terminated: drained after {empty:.2f} s")
+    await check(place, shop)
+    assert (place.api.pid, place.worker.pid) == pids
+    place.assert_calm(logs)
