@@ -149,11 +149,11 @@ async def earn(
     for event in events:
         rejection = why_not(locked.status.get(event.member_id))
         awards: Sequence[Award] = ()
-        day = (event.member_id, local_date(event.occurred_at, policy.zone)) if rooms is not None else None
+        day = (event.member_id, local_date(event.occurred_at, policy.zone))
         if rejection is None:
             try:
                 awards = _evaluate(
-                    locked.rule_set, event, rooms[day] if rooms and day else None, held[event.member_id]
+                    locked.rule_set, event, None if rooms is None else rooms[day], held[event.member_id]
                 )
             except TooManyPoints:
                 rejection = f"The member would have more points than can be counted ({MAX_POINTS})."
@@ -163,9 +163,11 @@ async def earn(
                 rejection = f"It could not be processed; the log says more about event {event.id}."
         points = sum(award.points for award in awards)
         held[event.member_id] = held.get(event.member_id, 0) + points
-        if rooms is not None and day and points:
-            rooms[day] -= points
+        if points:
+            # Counted without a cap as well: one may be set in the middle of a day.
             counted[day] = counted.get(day, 0) + points
+            if rooms is not None:
+                rooms[day] -= points
         granted += [(event, award) for award in awards]
         earned.append(Earned(points, rejection))
 

@@ -9,10 +9,10 @@ import asyncpg
 
 from app import clock
 from app.clock import end_of_day, local_date
-from app.database import connection, retrying, transaction
+from app.database import connection
 from app.ledger.expiry import NEVER, add_months
 from app.ledger.operations import EntryKind
-from app.ledger.service import settle, terms
+from app.ledger.settling import settle_accounts
 from app.paging import Page, PageResult, keyset, page_result
 from app.programs.policy import ProgramPolicy
 
@@ -96,7 +96,7 @@ def _idle_day(balance: Balance, policy: ProgramPolicy) -> date:
 async def get_balances(policy: ProgramPolicy, accounts: Sequence[UUID]) -> list[Balance | None]:
     """Return the balances of accounts of one program, in the order given; None where there is none.
 
-    Accounts with something due are settled first, in a transaction of their own.
+    Accounts with something due are settled first; one whose books disagree is shown as it stands.
     """
     now = clock.now()
     today = local_date(now, policy.zone)
@@ -112,13 +112,9 @@ async def get_balances(policy: ProgramPolicy, accounts: Sequence[UUID]) -> list[
         if each.next_due <= today or (each.available > 0 and _idle_day(each, policy) < today)
     ]
     if due:
-
-        async def work() -> dict[UUID, Balance]:
-            async with transaction() as sql:
-                await settle(sql, terms(policy, now), due)
-                return await read(sql, due)
-
-        found |= await retrying(work)
+        await settle_accounts(policy, due)
+        async with connection() as sql:
+            found |= await read(sql, due)
     return [found.get(account) for account in accounts]
 
 

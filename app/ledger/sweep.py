@@ -4,17 +4,14 @@ from datetime import date
 from uuid import UUID
 
 import asyncpg
-import structlog
 
 from app import clock
 from app.clock import local_date
-from app.database import connection, retrying, transaction
-from app.ledger.service import MAX_BATCH, settle, terms
-from app.metrics import ERRORS
+from app.database import connection
+from app.ledger.service import MAX_BATCH
+from app.ledger.settling import settle_accounts
 from app.programs.policies import load_policy
 from app.programs.policy import ProgramPolicy
-
-log = structlog.get_logger("laurel.ledger")
 
 _PROGRAMS = "SELECT id FROM program /* scoped by: worker */ WHERE id > $1 ORDER BY id LIMIT 100"
 
@@ -31,26 +28,6 @@ WHERE program_id = $1 AND available > 0 AND (greatest(active_on, $5) + make_inte
   AND id <> ALL($3::uuid[])
 ORDER BY id LIMIT $4
 """
-
-
-async def _settle(policy: ProgramPolicy, accounts: list[UUID]) -> list[UUID]:
-    """Settle accounts, and return those whose books disagree: they stay as they are, loudly."""
-
-    async def work() -> None:
-        async with transaction() as sql:
-            await settle(sql, terms(policy, clock.now()), accounts)
-
-    try:
-        await retrying(work)
-    except asyncpg.PostgresError:
-        if len(accounts) == 1:
-            ERRORS.labels("sweep").inc()
-            log.exception("account_not_settled", account_id=str(accounts[0]))
-            return accounts
-        # Halves, until those to blame stand alone: they must not hold up the others.
-        middle = len(accounts) // 2
-        return await _settle(policy, accounts[:middle]) + await _settle(policy, accounts[middle:])
-    return []
 
 
 async def _due(
@@ -85,7 +62,7 @@ async def sweep_program(program_id: UUID, *, idle: bool = False) -> int:
             accounts = await _due(sql, policy, local_date(clock.now(), policy.zone), idle, stuck)
         if not accounts:
             return total
-        failed = await _settle(policy, accounts)
+        failed = await settle_accounts(policy, accounts)
         stuck += failed
         total += len(accounts) - len(failed)
 

@@ -264,6 +264,7 @@ BEGIN
         IF p_kind = 'REDEEM' THEN                       -- capture: the points left their lots when they were reserved
             d_reserved := -p_amount;
             a.lifetime_spent := a.lifetime_spent + p_amount;
+            a.active_on := greatest(a.active_on, p_today);
 
         ELSIF p_kind = 'RESTORE' THEN                   -- back to the lots they came from, latest-expiring first
             d_available := p_amount;

@@ -29,6 +29,7 @@ from app.members.inputs import MemberStatus
 from app.members.reads import MemberRef, MemberRow
 from app.members.service import update_member
 from app.programs.models import Program
+from app.programs.service import update_program
 from tests.helpers import (
     Line,
     Purchase,
@@ -856,3 +857,13 @@ async def test_too_many_waiting_requests_are_turned_away(monkeypatch: pytest.Mon
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         await coalescer.stop()
     assert [type(each) for each in outcomes] == [Recorded] * 5 + [Unavailable] * 3
+
+
+async def test_a_cap_that_is_set_in_the_middle_of_a_day_counts_what_was_earned_before_it():
+    program = await new_program()
+    member = await new_member(program)
+    await new_rule(program)
+    await record_now(program.id, [(purchase(50), by_id(member))])
+    await update_program(program.id, {"max_points_per_day": 60})
+    (recorded,) = await record_now(program.id, [(purchase(50), by_id(member))])
+    assert recorded.event.points == 10

@@ -201,6 +201,7 @@ class Account:
         reservation.undone += operation.amount
         self.reserved -= operation.amount
         self.spent += operation.amount
+        self.active_on = max(self.active_on, terms.today)
         return self._write(operation.kind, operation.amount, operation, reservation.out)
 
     def _restore(self, operation: Operation, terms: Terms) -> Outcome:
