@@ -19,7 +19,7 @@ from graphql_schema.context import Context
 from graphql_schema.earning import Award
 from graphql_schema.enums import enum_type
 from graphql_schema.errors import UserError, UserErrorCode, user_errors
-from graphql_schema.inputs import MemberRef
+from graphql_schema.inputs import MemberRef, planned
 from graphql_schema.members import Member, load_members
 from graphql_schema.nodes import Info, Node, finds, key_of, program_of
 from graphql_schema.pagination import Connection, connection, page_of
@@ -191,6 +191,7 @@ class EventRef:
     )
 
 
+@planned
 @strawberry.input(description="One line of a purchase.")
 class PurchaseLineInput:
     sku: str = strawberry.field(description="What was bought; 1 to 255 characters.")
@@ -203,6 +204,7 @@ class PurchaseLineInput:
     )
 
 
+@planned
 @strawberry.input(description="A purchase.")
 class PurchaseInput:
     member: MemberRef = strawberry.field(description="Who bought.")
@@ -229,6 +231,7 @@ class PurchaseInput:
     )
 
 
+@planned
 @strawberry.input(one_of=True, description="An event of one kind.")
 class EventInput:
     purchase: PurchaseInput | None = strawberry.field(description="A purchase.", default=strawberry.UNSET)
