@@ -1,0 +1,186 @@
+"""How many statements each operation of the README's tour costs: the same for a page of 2 and of 50.
+
+The numbers are (statements, transactions): what is sent beside BEGIN and COMMIT, and how often those.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.api.client import ADJUST, CREATE_KEY, ENROL, Api, World, make_world, unique
+from tests.api.statements import counting
+from tests.api.test_events import BATCH
+
+MEMBER = """query ($id: ID!) { member(by: {id: $id}) {
+    name balance { available pending debt }
+    ledger(first: 20) { nodes { sequence kind points reason event { externalId } } }
+} }"""
+MEMBERS = """query ($first: Int!) { members(first: $first) {
+    nodes { name email balance { available pending } } pageInfo { hasNextPage endCursor }
+} }"""
+DETAILS = "points amount lines { sku } awards { points rule { name version } steps { label } }"
+EVENT = f"query ($id: ID!) {{ event(by: {{id: $id}}) {{ {DETAILS} member {{ name }} }} }}"
+EVENTS = f"""query ($id: ID!, $first: Int!) {{ member(by: {{id: $id}}) {{
+    events(first: $first) {{ nodes {{ {DETAILS} member {{ name balance {{ available }} }} }} }}
+}} }}"""
+PURCHASE = """mutation ($input: PurchaseInput!) { recordPurchase(input: $input) {
+    event { points } member { balance { available } } userErrors { code }
+} }"""
+RULES = "query ($first: Int!) { earningRules(first: $first) { nodes { name version } } }"
+KEYS = "query ($first: Int!) { apiKeys(first: $first) { nodes { name } } }"
+NODES = "query ($ids: [ID!]!) { nodes(ids: $ids) { id ... on Event { points } ... on Member { name } } }"
+
+
+@pytest.fixture(scope="module")
+async def busy(api: Api) -> World:
+    """A program with 60 members, 30 rules, and a member with 30 purchases that two rules paid."""
+    world = await make_world(api)
+    for n in range(2):
+        await world.rule(name=f"Paying {n}")
+    for _ in range(28):
+        await world.rule(status="DRAFT")
+    await asyncio.gather(*(world.enrol() for _ in range(60)))
+    for n in range(30):
+        await world.purchase(str(n + 1), lines=[{"sku": "a", "amount": str(n + 1)}])
+    return world
+
+
+async def cost(
+    world: World, query: str, variables: dict[str, Any] | Callable[[], dict[str, Any]]
+) -> tuple[int, int]:
+    """Return what an operation costs once what is remembered for a second or two is fresh.
+
+    The least of three: a memory may come of age, or a key's last use be written, in the middle of one.
+    """
+    numbers = []
+    for _ in range(4):
+        async with counting() as counted:
+            data = await world.call(query, variables() if callable(variables) else variables)
+        assert "'userErrors': [{" not in str(data)
+        numbers.append(counted.numbers)
+    return min(numbers[1:])
+
+
+async def test_member_with_balance_and_the_last_twenty_entries(busy: World) -> None:
+    assert await cost(busy, MEMBER, {"id": busy.member}) == (4, 0)
+
+
+@pytest.mark.parametrize("first", [2, 50])
+async def test_page_of_members_with_balances(busy: World, first: int) -> None:
+    assert await cost(busy, MEMBERS, {"first": first}) == (2, 0)
+
+
+async def test_event_with_awards_steps_and_rules(busy: World) -> None:
+    event = (await busy.purchase("3"))["event"]["id"]
+    assert await cost(busy, EVENT, {"id": event}) == (4, 0)
+
+
+@pytest.mark.parametrize("first", [2, 20])
+async def test_events_with_awards_and_rules(busy: World, first: int) -> None:
+    assert await cost(busy, EVENTS, {"id": busy.member, "first": first}) == (6, 0)
+
+
+@pytest.mark.parametrize("first", [2, 30])
+async def test_page_of_rules_or_keys(busy: World, first: int) -> None:
+    assert await cost(busy, RULES, {"first": first}) == (1, 0)
+    assert await cost(busy, KEYS, {"first": first}) == (1, 0)
+
+
+async def test_purchase_recorded_now_with_points_and_balance(busy: World) -> None:
+    for lines in (1, 100):
+
+        def sale(lines: int = lines) -> dict[str, Any]:
+            bought = [{"sku": f"s{n}", "amount": "1"} for n in range(lines)]
+            return {"input": {"member": {"id": busy.member}, "externalId": unique("sale"), "lines": bought}}
+
+        assert await cost(busy, PURCHASE, sale) == (7, 1)
+
+
+async def test_many_purchases_at_once_share_their_statements(busy: World) -> None:
+    inputs = [{"member": {"id": busy.member}, "externalId": unique("sale"), "amount": "1"} for _ in range(50)]
+    query = "mutation ($input: PurchaseInput!) { recordPurchase(input: $input) { event { points } } }"
+    await busy.call("{ program { id } }")
+    async with counting() as counted:
+        await asyncio.gather(*(busy.call(query, {"input": each}) for each in inputs))
+    assert len(counted.statements) < 2 * len(inputs)
+
+
+@pytest.mark.parametrize("size", [2, 500])
+async def test_batch_of_events(busy: World, size: int) -> None:
+    def batch() -> dict[str, Any]:
+        return {
+            "input": [
+                {
+                    "purchase": {
+                        "member": {"externalId": busy.external_id},
+                        "externalId": unique("sale"),
+                        "amount": "1",
+                    }
+                }
+                for _ in range(size)
+            ]
+        }
+
+    assert await cost(busy, BATCH, batch) == (2, 1)
+
+
+async def test_enrolment(busy: World) -> None:
+    assert await cost(busy, ENROL, lambda: {"input": {"externalId": unique("member")}}) == (1, 1)
+
+
+async def test_adjustment(busy: World) -> None:
+    def sent() -> dict[str, Any]:
+        key = unique("key")
+        return {"input": {"member": {"id": busy.member}, "points": 1, "reason": "x", "idempotencyKey": key}}
+
+    assert await cost(busy, ADJUST, sent) == (6, 1)
+
+
+IDS = """query ($member: ID!) {
+    members(first: 20) { nodes { id } }
+    earningRules(first: 20) { nodes { id } }
+    apiKeys(first: 20) { nodes { id } }
+    member(by: {id: $member}) {
+        ledger(first: 20) { nodes { id } } events(first: 20) { nodes { id awards { id } } }
+    }
+}"""
+
+
+@pytest.mark.parametrize("kind", ["members", "earningRules", "apiKeys", "events", "awards", "ledger"])
+async def test_nodes_of_one_type_are_found_together(busy: World, kind: str) -> None:
+    for _ in range(2):
+        await busy.done(CREATE_KEY, name="Another", scopes=["program:read"])
+    listed = await busy.call(IDS, {"member": busy.member})
+    lists = {name: listed[name]["nodes"] for name in ("members", "earningRules", "apiKeys")}
+    lists |= {name: listed["member"][name]["nodes"] for name in ("ledger", "events")}
+    lists["awards"] = [award for event in lists["events"] for award in event["awards"]]
+    ids = [each["id"] for each in lists[kind]]
+    assert len(ids) >= 3
+    expected = (2 if kind == "awards" else 1, 0)
+    assert await cost(busy, NODES, {"ids": ids[:2]}) == expected
+    assert await cost(busy, NODES, {"ids": ids}) == expected
+
+
+async def test_balances_behind_many_aliases_are_read_together(busy: World) -> None:
+    listed = await busy.call(MEMBERS.replace("name email", "id"), {"first": 20})
+    ids = [member["id"] for member in listed["members"]["nodes"]]
+
+    def query(size: int) -> str:
+        parts = (
+            f'm{n}: node(id: "{each}") {{ ... on Member {{ balance {{ available }} }} }}'
+            for n, each in enumerate(ids[:size])
+        )
+        return f"query {{ {' '.join(parts)} }}"
+
+    assert await cost(busy, query(2), {}) == await cost(busy, query(20), {}) == (2, 0)
+
+
+async def test_nothing_is_asked_of_the_database_for_what_is_refused(busy: World) -> None:
+    await busy.api.call("{ viewer { id } }", token=busy.token)
+    async with counting() as counted:
+        assert (await busy.api.post("{ program { debtLimit } }", token=busy.token)).codes == ["FORBIDDEN"]
+        assert (await busy.api.post(MEMBERS, {"first": 5})).codes == ["UNAUTHENTICATED"]
+        assert (await busy.post("{ nope }")).codes == ["GRAPHQL_VALIDATION_FAILED"]
+    assert counted.all == []
