@@ -25,6 +25,13 @@ FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::
                          t.request_hash, t.occurred_at, t.source, t.source_id, t.reason, {_TERMS}) AS r
 """  # noqa: S608 - nothing but constants
 
+# Encoding twelve arrays of one element each would take longer than the operation does.
+_APPLY_ONE = f"""
+SELECT o_status, o_sequence, o_available, o_pending, o_reserved, o_taken, o_debt
+FROM ledger_apply($1::uuid, $2::text, $3::bigint, $4::bigint, $5::date, $6::date, $7::uuid, $8::bigint,
+                  $9::timestamptz, $10::text, $11::uuid, $12::text, {_TERMS})
+"""  # noqa: S608 - nothing but constants
+
 _SETTLE = """
 SELECT t.account, r.o_sequence, r.o_available, r.o_pending, r.o_reserved
 FROM unnest($1::uuid[]) AS t(account),
@@ -63,6 +70,8 @@ async def apply(sql: asyncpg.Connection, terms: Terms, operations: Sequence[Oper
     assert len(operations) <= MAX_BATCH
     if not operations:
         return []
+    if len(operations) == 1:
+        return [await _apply_one(sql, terms, operations[0])]
     order = sorted(range(len(operations)), key=lambda n: operations[n].account_id)
     columns: list[Any] = [list(column) for column in zip(*(operations[n] for n in order), strict=True)]
     (
@@ -99,6 +108,26 @@ async def apply(sql: asyncpg.Connection, terms: Terms, operations: Sequence[Oper
     for n, row in zip(order, rows, strict=True):
         outcomes[n] = Outcome(Status(row[0]), *tuple(row)[1:])
     return outcomes  # type: ignore[return-value]
+
+
+async def _apply_one(sql: asyncpg.Connection, terms: Terms, operation: Operation) -> Outcome:
+    row = await sql.fetchrow(
+        _APPLY_ONE,
+        operation.account_id,
+        operation.kind,
+        operation.amount,
+        operation.reference,
+        operation.matures_on,
+        operation.expires_on,
+        operation.key,
+        operation.request_hash,
+        operation.occurred_at,
+        operation.source,
+        operation.source_id,
+        operation.reason,
+        *terms,
+    )
+    return Outcome(Status(row[0]), *tuple(row)[1:])
 
 
 async def settle(sql: asyncpg.Connection, terms: Terms, accounts: Sequence[UUID]) -> None:
