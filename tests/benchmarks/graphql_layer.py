@@ -1,9 +1,5 @@
-"""How fast the GraphQL layer is without a database: Laurel's schema and view against Strawberry's stock.
+"""How fast the GraphQL layer is without a database: Laurel's schema and view against Strawberry's stock."""
 
-python -m tests.benchmarks.graphql_layer
-"""
-
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,6 +21,7 @@ from graphql_schema.build import build_schema
 from graphql_schema.context import Context
 from graphql_schema.pagination import Connection, connection
 from graphql_schema.scalars import SCALARS, Points
+from tests.benchmarks.harness import Figure, Servers, in_turns, run
 
 ROWS = 50
 TRIVIAL = "{ __typename }"
@@ -153,16 +150,13 @@ class StockQuery:
         )
 
 
-async def rate(call: Callable[[], Awaitable[Any]], seconds: float = 0.5, rounds: int = 3) -> float:
-    """Return calls a second: the best of some rounds, one after another on this loop."""
-    best = 0.0
-    for _ in range(rounds):
-        done, start = 0, time.perf_counter()
-        while (spent := time.perf_counter() - start) < seconds:
-            await call()
-            done += 1
-        best = max(best, done / spent)
-    return best
+async def rate(call: Callable[[], Awaitable[Any]], seconds: float) -> float:
+    """Return calls a second, one after another on this loop."""
+    done, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < seconds:
+        await call()
+        done += 1
+    return done / spent
 
 
 def _http(app: Any, query: str) -> Callable[[], Awaitable[int]]:
@@ -206,8 +200,7 @@ def _http(app: Any, query: str) -> Callable[[], Awaitable[int]]:
     return call
 
 
-async def measure(seconds: float = 0.5) -> dict[str, float]:
-    """Return requests a second, through `execute` and through the ASGI view, and ours over stock."""
+async def _measure(rounds: int, seconds: float) -> list[Figure]:
     from graphql_schema.view import GraphQLView
 
     async def authenticate(_request: Request) -> Principal:
@@ -218,23 +211,30 @@ async def measure(seconds: float = 0.5) -> dict[str, float]:
     our_view = GraphQLView(ours, authenticate=authenticate)
     stock_view: Any = GraphQL(stock)
     context = Context(KEY)
-    figures: dict[str, float] = {}
-    for name, query in (("trivial", TRIVIAL), ("list", LIST)):
+    figures = []
+    for name, query in (("{ __typename }", TRIVIAL), (f"{ROWS} entries of 8 fields", LIST)):
         for result in (await ours.execute(query, context_value=context), await stock.execute(query)):
             assert not result.errors, result.errors
-        calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "stock": lambda query=query: stock.execute(query),  # type: ignore[misc]
-            "ours": lambda query=query: ours.execute(query, context_value=context),  # type: ignore[misc]
-            "stock_http": _http(stock_view, query),
-            "ours_http": _http(our_view, query),
-        }
-        for label, call in calls.items():
-            figures[f"{name}_{label}"] = await rate(call, seconds)
-        figures[f"{name}_ratio"] = figures[f"{name}_ours"] / figures[f"{name}_stock"]
-        figures[f"{name}_http_ratio"] = figures[f"{name}_ours_http"] / figures[f"{name}_stock_http"]
+        for where, our_call, stock_call in (
+            (
+                "schema",
+                lambda query=query: ours.execute(query, context_value=context),
+                lambda query=query: stock.execute(query),
+            ),
+            ("view", _http(our_view, query), _http(stock_view, query)),
+        ):
+            turns = await in_turns(
+                rounds,
+                lambda call=our_call: rate(call, seconds),  # type: ignore[misc]
+                lambda call=stock_call: rate(call, seconds),  # type: ignore[misc]
+            )
+            figures.append(
+                turns.figure(f"GraphQL {where}, {name}", 3.5, "requests/s", "Strawberry's stock, no caches")
+            )
     return figures
 
 
-if __name__ == "__main__":
-    for key, figure in asyncio.run(measure()).items():
-        print(f"{key:24} {figure:10,.1f}")
+def figures(_servers: Servers, quick: bool) -> list[Figure]:
+    """Measure (f); tests/graphql_schema/test_executor.py shows that both give the same answers."""
+    result: list[Figure] = run(_measure(3, 0.3) if quick else _measure(5, 1.0))
+    return result
