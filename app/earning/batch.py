@@ -4,7 +4,7 @@ The order of locks is always: accounts in the order of their ids, then everythin
 an account alone decides about its member's events, counters and awards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -23,6 +23,7 @@ from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Status
 from app.ledger.service import MAX_BATCH, apply, terms
 from app.members.inputs import MemberStatus
 from app.metrics import EVENTS_PROCESSED, POINTS_EARNED
+from app.programs.policy import ProgramPolicy
 
 log = structlog.get_logger("laurel.earning")
 
@@ -118,11 +119,24 @@ async def _rooms(
     return rooms
 
 
-def _evaluate(rule_set: RuleSet, event: Waiting, room: int | None, held: int) -> Sequence[Award]:
-    awards = evaluate(rule_set, event.occurred_at, event.amount, room)
-    if held + sum(award.points for award in awards) > MAX_POINTS:
-        raise TooManyPoints
-    return awards
+def _decide(
+    locked: Locked, event: Waiting, room: int | None, held: int
+) -> tuple[Sequence[Award], str | None]:
+    """Return what an event earns, or why it earns nothing and never will."""
+    rejection = why_not(locked.status.get(event.member_id))
+    if rejection is not None:
+        return (), rejection
+    try:
+        awards = evaluate(locked.rule_set, event.occurred_at, event.amount, room)
+        if held + sum(award.points for award in awards) > MAX_POINTS:
+            raise TooManyPoints
+    except TooManyPoints:
+        return (), f"The member would have more points than can be counted ({MAX_POINTS})."
+    except Exception:
+        # One event that the engine cannot digest must not hold up the others.
+        log.exception("event_not_processed", event_id=str(event.id))
+        return (), f"It could not be processed; the log says more about event {event.id}."
+    return awards, None
 
 
 async def earn(
@@ -135,43 +149,51 @@ async def earn(
         moment: the time of recording (UTC), by which the ledger goes.
 
     Returns:
-        What became of each event, in the same order.
+        What became of each event, in the same order; `count` it once it is committed.
     """
-    policy = locked.rule_set.policy
-    today = local_date(moment, policy.zone)
-    matures_on = date.fromordinal(today.toordinal() + policy.pending_days)
-    expires_on = policy.expiry.last_day(matures_on)
+    zone = locked.rule_set.policy.zone
     rooms = await _rooms(sql, locked.rule_set, events)
     held = dict(locked.held)
     earned: list[Earned] = []
     granted: list[tuple[Waiting, Award]] = []
     counted: dict[tuple[UUID, date], int] = {}
     for event in events:
-        rejection = why_not(locked.status.get(event.member_id))
-        awards: Sequence[Award] = ()
-        day = (event.member_id, local_date(event.occurred_at, policy.zone))
-        if rejection is None:
-            try:
-                awards = _evaluate(
-                    locked.rule_set, event, None if rooms is None else rooms[day], held[event.member_id]
-                )
-            except TooManyPoints:
-                rejection = f"The member would have more points than can be counted ({MAX_POINTS})."
-            except Exception:
-                # One event that the engine cannot digest must not hold up the others.
-                log.exception("event_not_processed", event_id=str(event.id))
-                rejection = f"It could not be processed; the log says more about event {event.id}."
+        day = (event.member_id, local_date(event.occurred_at, zone))
+        room = None if rooms is None else rooms[day]
+        awards, rejection = _decide(locked, event, room, held.get(event.member_id, 0))
         points = sum(award.points for award in awards)
-        held[event.member_id] = held.get(event.member_id, 0) + points
         if points:
+            held[event.member_id] += points
             # Counted without a cap as well: one may be set in the middle of a day.
             counted[day] = counted.get(day, 0) + points
             if rooms is not None:
                 rooms[day] -= points
         granted += [(event, award) for award in awards]
         earned.append(Earned(points, rejection))
+    await _keep(sql, locked.rule_set.policy, events, earned, granted, counted, moment)
+    return earned
 
-    sequences = await _post(sql, locked.rule_set, granted, matures_on, expires_on, moment)
+
+def count(earned: Sequence[Earned]) -> None:
+    """Count events that have been earned, for those who watch."""
+    POINTS_EARNED.inc(sum(each.points for each in earned))
+    EVENTS_PROCESSED.inc(len(earned))
+
+
+async def _keep(
+    sql: asyncpg.Connection,
+    policy: ProgramPolicy,
+    events: Sequence[Waiting],
+    earned: Sequence[Earned],
+    granted: Sequence[tuple[Waiting, Award]],
+    counted: Mapping[tuple[UUID, date], int],
+    moment: datetime,
+) -> None:
+    """Write awards into the ledger, and keep them with the events' outcomes and the days' sums."""
+    today = local_date(moment, policy.zone)
+    matures_on = date.fromordinal(today.toordinal() + policy.pending_days)
+    expires_on = policy.expiry.last_day(matures_on)
+    sequences = await _post(sql, policy, granted, matures_on, expires_on, moment)
     await sql.execute(
         _KEEP,
         [event.id for event in events],
@@ -192,14 +214,11 @@ async def earn(
         moment if matures_on <= today else start_of_day(matures_on, policy.zone),
         None if expires_on == NEVER else end_of_day(expires_on, policy.zone),
     )
-    POINTS_EARNED.inc(sum(each.points for each in earned))
-    EVENTS_PROCESSED.inc(len(earned))
-    return earned
 
 
 async def _post(
     sql: asyncpg.Connection,
-    rule_set: RuleSet,
+    policy: ProgramPolicy,
     granted: Sequence[tuple[Waiting, Award]],
     matures_on: date,
     expires_on: date,
@@ -225,7 +244,7 @@ async def _post(
     ]
     outcomes = []
     for start in range(0, len(operations), MAX_BATCH):
-        outcomes += await apply(sql, terms(rule_set.policy, moment), operations[start : start + MAX_BATCH])
+        outcomes += await apply(sql, terms(policy, moment), operations[start : start + MAX_BATCH])
     if any(outcome.status is not Status.APPLIED for outcome in outcomes):
         # All that a caller can cause was ruled out above, under the same locks.
         raise AssertionError(f"awards were refused by the ledger: {outcomes}")

@@ -1,5 +1,6 @@
 """Earning what was stored for later, member by member in the order in which it happened."""
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import asyncpg
@@ -7,7 +8,7 @@ import structlog
 
 from app import clock
 from app.database import TRANSIENT, retrying, transaction
-from app.earning.batch import Waiting, earn, lock
+from app.earning.batch import Earned, Waiting, count, earn, lock
 from app.metrics import ERRORS
 from app.outbox import service as outbox
 
@@ -30,16 +31,28 @@ WHERE q.member_id = t.member_id AND q.occurred_at = t.occurred_at AND q.event_id
 """
 
 
-async def _chunk(sql: asyncpg.Connection, program_id: UUID, members: list[UUID]) -> tuple[int, bool]:
-    """Earn the next events of members; return how many, and whether none are left."""
+async def _chunk(sql: asyncpg.Connection, program_id: UUID, members: list[UUID]) -> list[Earned]:
+    """Earn the next CHUNK events of members; fewer than that means that none are left."""
     locked = await lock(sql, program_id, members)
     events = [Waiting(*row) for row in await sql.fetch(_QUEUED, members, CHUNK)]
-    if events:
-        await earn(sql, locked, events, clock.now())
-        await sql.execute(
-            _DEQUEUE, [e.member_id for e in events], [e.occurred_at for e in events], [e.id for e in events]
-        )
-    return len(events), len(events) < CHUNK
+    if not events:
+        return []
+    earned = await earn(sql, locked, events, clock.now())
+    await sql.execute(
+        _DEQUEUE, [e.member_id for e in events], [e.occurred_at for e in events], [e.id for e in events]
+    )
+    return earned
+
+
+async def _until_none_are_left(work: Callable[[], Awaitable[list[Earned]]]) -> int:
+    """Run one transaction after the other, and return how many events they processed."""
+    total = 0
+    while True:
+        earned = await retrying(work)
+        count(earned)
+        total += len(earned)
+        if len(earned) < CHUNK:
+            return total
 
 
 async def earn_batch(batch: UUID) -> int:
@@ -54,29 +67,24 @@ async def earn_batch(batch: UUID) -> int:
     Raises:
         Unavailable: the database stayed away or busy; what is not done stays in the outbox.
     """
-    total = 0
-    done = False
-    while not done:
 
-        async def work() -> tuple[int, bool]:
-            async with transaction() as sql:
-                claim = await outbox.read_batch(sql, batch)
-                if claim is None:
-                    return 0, True
-                count, finished = await _chunk(sql, claim.program_id, claim.members)
-                if finished:
-                    await outbox.finish(sql, batch)
-                return count, finished
+    async def work() -> list[Earned]:
+        async with transaction() as sql:
+            claim = await outbox.read_batch(sql, batch)
+            if claim is None:
+                return []
+            earned = await _chunk(sql, claim.program_id, claim.members)
+            if len(earned) < CHUNK:
+                await outbox.finish(sql, batch)
+            return earned
 
-        try:
-            count, done = await retrying(work)
-        except TRANSIENT:
-            raise
-        except asyncpg.PostgresError:
-            log.exception("batch_failed", batch=str(batch))
-            return total + await _one_by_one(batch)
-        total += count
-    return total
+    try:
+        return await _until_none_are_left(work)
+    except TRANSIENT:
+        raise
+    except asyncpg.PostgresError:
+        log.exception("batch_failed", batch=str(batch))
+        return await _one_by_one(batch)
 
 
 async def _one_by_one(batch: UUID) -> int:
@@ -85,18 +93,16 @@ async def _one_by_one(batch: UUID) -> int:
         claim = await outbox.read_batch(sql, batch)
     if claim is None:
         return 0
-    total, failed = 0, []
+    total = 0
+    failed: list[UUID] = []
     for member in claim.members:
 
-        async def work(member: UUID = member) -> tuple[int, bool]:
+        async def work(member: UUID = member) -> list[Earned]:
             async with transaction() as sql:
                 return await _chunk(sql, claim.program_id, [member])
 
         try:
-            done = False
-            while not done:
-                count, done = await retrying(work)
-                total += count
+            total += await _until_none_are_left(work)
         except TRANSIENT:
             raise
         except asyncpg.PostgresError:

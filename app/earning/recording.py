@@ -11,7 +11,7 @@ import asyncpg
 from app import clock
 from app.database import retrying, transaction
 from app.earning import rulesets
-from app.earning.batch import Waiting, earn, lock, why_not
+from app.earning.batch import Earned, Waiting, count, earn, lock, why_not
 from app.earning.events import (
     EVENT_COLUMNS,
     EVENT_TABLES,
@@ -194,6 +194,7 @@ async def record_now(program_id: UUID, events: Sequence[Incoming]) -> list[Recor
 
     async def work() -> list[Recorded]:
         now = clock.now()
+        earned: list[Earned] = []
         async with transaction() as sql:
             batch = await _check(sql, program_id, events, now)
             if not batch.prepared:
@@ -211,13 +212,15 @@ async def record_now(program_id: UUID, events: Sequence[Incoming]) -> list[Recor
                     Waiting(event.id, event.member_id, event.occurred_at, event.amount or ZERO)
                     for event in recorded
                 ]
-                for event, outcome in zip(recorded, await earn(sql, locked, waiting, now), strict=True):
+                earned = await earn(sql, locked, waiting, now)
+                for event, outcome in zip(recorded, earned, strict=True):
                     event.points, event.rejection, event.processed_at = outcome.points, outcome.rejection, now
                 by_id = {event.id: event for event in recorded}
                 for n, each in fresh:
                     batch.settle(n, Recorded(by_id[each.id]))
             # After the earning: an event may stand in the batch twice, and its second is a replay.
             await _answer_known(sql, program_id, batch)
+        count(earned)
         return batch.finished()
 
     return await retrying(work)

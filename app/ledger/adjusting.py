@@ -11,7 +11,7 @@ from app.clock import local_date
 from app.database import retrying, transaction
 from app.errors import ErrorCode, Refused, UserError, refuse
 from app.ids import content_hash, key_id
-from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Status
+from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Outcome, Status
 from app.ledger.service import apply, terms
 from app.members.inputs import MemberStatus
 from app.members.reads import MemberRef, MemberRow, find_members
@@ -91,18 +91,17 @@ async def adjust_points(
     """
     if errors := _check(points, reason, key):
         raise Refused(errors)
+    request = content_hash(orjson.dumps([points, reason]))
 
     async def work() -> Adjustment:
         async with transaction() as sql:
             (member,) = await find_members(sql, program_id, [ref])
             if member is None:
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
-            request = content_hash(orjson.dumps([points, reason]))
             replayed = await _settle_key(sql, program_id, key, request, member.id)
             if not replayed and member.status == MemberStatus.CLOSED:
-                raise refuse(
-                    ErrorCode.WRONG_STATE, "The member is closed; a balance that is closed stays.", "member"
-                )
+                message = "The member is closed; a balance that is closed stays."
+                raise refuse(ErrorCode.WRONG_STATE, message, "member")
             now = clock.now()
             policy = await load_policy(sql, program_id)
             today = local_date(now, policy.zone)
@@ -119,16 +118,23 @@ async def adjust_points(
                 reason=reason,
             )
             (outcome,) = await apply(sql, terms(policy, now), [operation])
-            if outcome.status is Status.INSUFFICIENT:
-                message = (
-                    f"The member has {max(0, outcome.available or 0)} points, and {-points} were to be taken."
-                )
-                raise refuse(ErrorCode.INSUFFICIENT_POINTS, message, "points")
-            if outcome.status is Status.TOO_MANY:
-                message = f"The member would have more points than can be counted ({MAX_POINTS})."
-                raise refuse(ErrorCode.LIMIT_REACHED, message, "points")
-            assert outcome.status in (Status.APPLIED, Status.REPLAYED), outcome
-            assert outcome.sequence
-            return Adjustment(member, outcome.sequence, replayed)
+            return Adjustment(member, _sequence(outcome, points), replayed)
 
     return await retrying(work)
+
+
+def _sequence(outcome: Outcome, points: int) -> int:
+    """Return the place of an adjustment's entry.
+
+    Raises:
+        Refused: there are too few points, or too many.
+    """
+    if outcome.status is Status.INSUFFICIENT:
+        message = f"The member has {max(0, outcome.available or 0)} points, and {-points} were to be taken."
+        raise refuse(ErrorCode.INSUFFICIENT_POINTS, message, "points")
+    if outcome.status is Status.TOO_MANY:
+        message = f"The member would have more points than can be counted ({MAX_POINTS})."
+        raise refuse(ErrorCode.LIMIT_REACHED, message, "points")
+    assert outcome.status in (Status.APPLIED, Status.REPLAYED), outcome
+    assert outcome.sequence
+    return outcome.sequence
