@@ -1,6 +1,7 @@
 """How the schema is put together and run: the same way for the product, the export and the tests."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any
 
 from graphql import ExecutionResult as CoreExecutionResult
@@ -17,6 +18,7 @@ from strawberry.types.graphql import OperationType
 from app.access.principal import ANONYMOUS
 from app.settings import Settings
 from graphql_schema.access import Requires
+from graphql_schema.context import Context
 from graphql_schema.documents import Documents, Operation, Prepared
 from graphql_schema.errors import public_errors, unexpected
 from graphql_schema.executor import FastExecutor
@@ -30,6 +32,18 @@ _OPERATION_TYPES = {
     "subscription": OperationType.SUBSCRIPTION,
 }
 _ALL_TYPES = frozenset(OperationType)
+
+
+def _loading_anew(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a mutation see what is then: what the one before it in the document loaded may have changed."""
+
+    @wraps(resolve)
+    def resolve_anew(source: Any, info: Any, **arguments: Any) -> Any:
+        if isinstance(info.context, Context):
+            info.context.loaders.clear()
+        return resolve(source, info, **arguments)
+
+    return resolve_anew
 
 
 class LaurelSchema(Schema):
@@ -54,6 +68,8 @@ class LaurelSchema(Schema):
             config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=not suggestions),
             execution_context_class=FastExecutor if fast_executor else None,
         )
+        for field in self._schema.mutation_type.fields.values() if self._schema.mutation_type else ():
+            field.resolve = _loading_anew(field.resolve)
         self._fast = fast_executor
         self.guard = Guard(self._schema)
         self.documents = Documents(self._schema, self.guard, limits or Limits(), suggestions=suggestions)
