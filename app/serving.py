@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import socket
+import sys
 import tempfile
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 20
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
+_STARTUP_FAILED = 3
 
 
 def application() -> "Starlette":
@@ -39,6 +43,9 @@ def serve(settings: Settings, *, processes: int = 1) -> None:
     Args:
         settings: host, port, and complete addresses of both servers.
         processes: how many processes share the port.
+
+    Raises:
+        SystemExit: with 0 after a signal; with 3 when the application did not start.
     """
     config = uvicorn.Config(
         "app.serving:application",
@@ -65,4 +72,14 @@ def serve(settings: Settings, *, processes: int = 1) -> None:
         os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="laurel-metrics-"))
         Multiprocess(config, sockets=sockets or [config.bind_socket()]).run()
     else:
-        uvicorn.Server(config).run(sockets=sockets)
+        # uvicorn stops in order, and then sends itself the signal again: that is the end, and a good one.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
+        server = uvicorn.Server(config)
+        server.run(sockets=sockets)
+        if not server.started:
+            sys.exit(_STARTUP_FAILED)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -1,12 +1,12 @@
 """What every concept checks of its inputs, and how it tells what the database refused."""
 
-import unicodedata
 from collections.abc import Collection
 
 import asyncpg
 from tortoise.exceptions import IntegrityError
 
 from app.errors import ErrorCode, Refused, UserError
+from app.text import is_line
 
 INTEGRITY_ERRORS = (asyncpg.IntegrityConstraintViolationError, IntegrityError)
 """What a broken constraint raises: asyncpg's own from plain SQL, Tortoise's from models."""
@@ -63,15 +63,3 @@ class Problems:
         """Raise Refused with everything noted; do nothing when nothing was."""
         if self._errors:
             raise Refused(self._errors)
-
-
-def is_line(value: str) -> bool:
-    """Tell whether a text can be stored and shown in one line.
-
-    Joiners, which several scripts need within words, are allowed; control characters, line ends and
-    halves of surrogate pairs, which PostgreSQL cannot store, are not.
-    """
-    # Nearly every text is printable as a whole, which is a hundred times quicker to find out.
-    return value.isprintable() or not any(
-        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in value
-    )

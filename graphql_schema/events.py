@@ -13,7 +13,7 @@ from app.access.scopes import Scope
 from app.earning import events, reads, recording
 from app.earning.rules import EventKind
 from app.ids import to_global_id
-from app.validation import is_line
+from app.text import is_line
 from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context
 from graphql_schema.earning import Award

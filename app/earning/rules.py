@@ -9,6 +9,7 @@ import msgspec
 
 from app.errors import ErrorCode, UserError
 from app.ledger.operations import MAX_POINTS
+from app.text import is_line, is_text
 
 MAX_RATE = Decimal(1_000_000)
 MIN_RATE_AMOUNT = Decimal("0.01")
@@ -86,10 +87,10 @@ def check_definition(rule: RuleDefinition, now: datetime) -> list[UserError]:
     def invalid(message: str, *field: str) -> None:
         errors.append(UserError(ErrorCode.INVALID, message, field))
 
-    if not rule.name.strip() or len(rule.name) > 200:
-        invalid("A rule needs a name of 1 to 200 characters.", "name")
-    if rule.description is not None and len(rule.description) > 2000:
-        invalid("A description has at most 2,000 characters.", "description")
+    if not rule.name.strip() or len(rule.name) > 200 or not is_line(rule.name):
+        invalid("A rule needs a name of 1 to 200 printable characters.", "name")
+    if rule.description is not None and (len(rule.description) > 2000 or not is_text(rule.description)):
+        invalid("A description has at most 2,000 printable characters.", "description")
     if rule.trigger is not EventKind.PURCHASE:
         invalid(
             "No event of this kind can be recorded, so the rule could never pay. Use PURCHASE.", "trigger"

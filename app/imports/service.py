@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID
+from zlib import crc32
 
 from app import clock
 from app.database import connection
@@ -23,8 +24,9 @@ from app.members.service import enroll_members
 from app.outbox import service as outbox
 from app.outbox.service import Queue
 
-_CHUNK_ORDERS = 500
-_CHUNK_LINES = 10_000
+_CHUNK_ORDERS = 1000
+_CHUNK_LINES = 20_000
+_LANES = 2
 _PATIENCE_SECONDS = 120.0
 
 _WAITING = "SELECT count(*), coalesce(sum(items), 0) FROM outbox WHERE program_id = $1 AND queue = $2"
@@ -64,6 +66,15 @@ def _chunks(orders: Sequence[Order]) -> Iterator[list[Order]]:
         lines += len(order.lines)
     if chunk:
         yield chunk
+
+
+def _lanes(chunk: Sequence[Order]) -> list[list[Order]]:
+    """Share a chunk out so that no member is in two lanes: their batches are earned at the same time
+    without waiting for each other's accounts."""
+    lanes: list[list[Order]] = [[] for _ in range(_LANES)]
+    for order in chunk:
+        lanes[crc32(order.member_id.encode()) % _LANES].append(order)
+    return [lane for lane in lanes if lane]
 
 
 async def _enroll(program_id: UUID, orders: Sequence[Order], known: set[str]) -> int:
@@ -171,23 +182,26 @@ async def import_purchases(
     summary = Summary()
     known: set[str] = set()
     stored = asyncio.Event()
-    earning = asyncio.create_task(_earn(stored))
+    earning = [asyncio.create_task(_earn(stored)) for _ in range(_LANES)]
     try:
         for chunk in _chunks(orders):
             if enroll:
                 summary.enrolled += await _enroll(program_id, chunk, known)
-            results = await store(
-                program_id, [(order, MemberRef(external_id=order.member_id)) for order in chunk]
-            )
-            for order, result in zip(chunk, results, strict=True):
-                _count(summary, order, result)
-            advance(len(chunk))
-            if earning.done():
-                earning.result()
+            for lane in _lanes(chunk):
+                results = await store(
+                    program_id, [(order, MemberRef(external_id=order.member_id)) for order in lane]
+                )
+                for order, result in zip(lane, results, strict=True):
+                    _count(summary, order, result)
+                advance(len(lane))
+            for task in earning:
+                if task.done():
+                    task.result()
         stored.set()
-        await earning
+        await asyncio.gather(*earning)
     finally:
-        earning.cancel()
+        for task in earning:
+            task.cancel()
     await _wait_until_earned(program_id)
     await _points(program_id, orders, summary)
     return summary

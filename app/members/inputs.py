@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from app.validation import Problems, is_line
+from app.text import is_line
+from app.validation import Problems
 
 MAX_ATTRIBUTES_BYTES = 16 * 1024
 FIRST_BIRTHDAY = date(1900, 1, 1)

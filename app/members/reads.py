@@ -12,7 +12,7 @@ import asyncpg
 from app.database import connection
 from app.errors import ErrorCode, refuse
 from app.paging import Page, PageResult, keyset, page_result
-from app.validation import is_line
+from app.text import is_line
 
 LONGEST_SEARCH = 320
 
