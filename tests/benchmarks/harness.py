@@ -9,8 +9,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +27,7 @@ from app.access.scopes import PROGRAM_SCOPES
 from app.earning.rule_service import create_rule
 from app.earning.rules import EventKind, PointsPerAmount, RuleDefinition, RuleStatus
 from app.embedded import EmbeddedPostgres, EmbeddedRedis
+from app.embedded.account import server_account
 from app.embedded.process import packaged_binary
 from app.embedded.sockets import socket_folder
 from app.members.inputs import NewMember
@@ -101,11 +103,6 @@ class Servers:
         self.postgres = postgres
         self.redis_url = redis.url()
         self._databases = 0
-
-    @property
-    def socket_folder(self) -> Path:
-        """Where PostgreSQL's socket is, for its own tools."""
-        return socket_folder(self.postgres.data_dir, None)
 
     async def new_database(self) -> Settings:
         """Make an empty migrated database and return the settings of processes that use it."""
@@ -217,7 +214,7 @@ def serving(servers: Servers, settings: Settings, port: int, command: Sequence[s
     log = servers.folder / f"serve-{port}.log"
     started = [*(command or laurel("serve")), "--port", str(port)]
     with child(started, settings, log) as process:
-        deadline = _now() + _START_SECONDS
+        deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
                 with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
@@ -225,16 +222,10 @@ def serving(servers: Servers, settings: Settings, port: int, command: Sequence[s
                         break
             except OSError:
                 pass
-            if process.poll() is not None or _now() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"The server does not start:\n{log.read_text()[-2000:]}")
-            signal.sigtimedwait([], 0.05)
+            time.sleep(0.05)
         yield
-
-
-def _now() -> float:
-    import time
-
-    return time.monotonic()
 
 
 def pgbench(servers: Servers, settings: Settings, script: str, *arguments: str) -> float:
@@ -243,8 +234,6 @@ def pgbench(servers: Servers, settings: Settings, script: str, *arguments: str) 
     name = (settings.database_url or "").split("@/")[1].split("?")[0]
     file = servers.folder / "script.sql"
     file.write_text(script)
-    from app.embedded.account import server_account
-
     folder = socket_folder(servers.postgres.data_dir, server_account(servers.postgres.data_dir))
     command = [str(binary), "-h", str(folder), "-U", "postgres", "-n", "-f", str(file), *arguments, name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -330,14 +319,11 @@ async def make_program(members: int, **settings: Any) -> Bench:
     return Bench(program, secret)
 
 
-class connected:  # noqa: N801 - used as a function
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[None]:
     """Connect this process to a database for a while."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    async def __aenter__(self) -> None:
-        await database.connect(self._settings, "laurel-bench")
-
-    async def __aexit__(self, *error: object) -> None:
+    await database.connect(settings, "laurel-bench")
+    try:
+        yield
+    finally:
         await database.disconnect()
