@@ -269,7 +269,8 @@ class GraphQLView(GraphQL[Context, None]):
             message = f"The operation took more than {self._timeout_seconds:g} seconds and was stopped."
             return ExecutionResult(None, [GraphQLError(message, extensions={"code": TIMEOUT})])
         except CannotGetOperationTypeError as error:
-            raise _RefusedError(_REQUEST_ERROR, f"{error.as_http_error_reason()}.") from None
+            reason = error.as_http_error_reason().rstrip(".")
+            raise _RefusedError(_REQUEST_ERROR, f"{reason}.") from None
         except InvalidOperationTypeError as error:
             if allowed is _QUERIES and error.operation_type is OperationType.MUTATION:
                 raise _RefusedError(
