@@ -3,18 +3,20 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 import structlog
+from graphql import get_introspection_query
 from structlog.testing import capture_logs
 
-from app import clock
+from app import clock, health
 from app.programs import service as programs
 from app.settings import Settings
 from graphql_schema import programs as programs_schema
-from tests.api.client import Answer, Api, World, make_world, running, unique
+from tests.api.client import RECORD, Answer, Api, World, make_world, running, unique
 
 HELLO = "{ __typename }"
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -66,8 +68,6 @@ async def test_fragments_do_not_hide_depth(api: Api) -> None:
 
 
 async def test_introspection_of_graphiql_passes_the_limits(api: Api) -> None:
-    from graphql import get_introspection_query
-
     answer = await api.post(
         get_introspection_query(directive_is_repeatable=True, input_value_deprecation=True)
     )
@@ -268,6 +268,49 @@ async def test_unknown_address_is_not_found_and_still_carries_an_id(api: Api) ->
     assert response.headers["x-request-id"]
 
 
+async def test_websocket_is_refused_before_it_opens(api: Api) -> None:
+    """There is nothing to subscribe to."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    scope = {
+        "type": "websocket",
+        "path": "/graphql",
+        "raw_path": b"/graphql",
+        "headers": [],
+        "query_string": b"",
+    }
+    await api.application(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def test_one_of_several_operations_has_to_be_named(api: Api) -> None:
+    body = {"query": "query A { __typename } query B { b: __typename }"}
+    for name, status in ((None, 400), ("C", 400), ("__proto__", 400), ("B", 200)):
+        response = await api.http.post("/graphql", json=body | {"operationName": name})
+        assert response.status_code == status
+    assert response.json() == {"data": {"b": "Query"}}
+
+
+async def test_client_that_hangs_up_harms_nobody(world: World) -> None:
+    """A purchase whose client is gone is recorded once all the same, and the next ones are served."""
+    await world.rule()
+    purchase = {"member": {"id": world.member}, "externalId": unique("sale"), "amount": "10"}
+    gone = [asyncio.create_task(world.done(RECORD, **purchase)) for _ in range(5)]
+    await asyncio.sleep(0.004)
+    for task in gone:
+        task.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    done = await world.done(RECORD, **purchase)
+    assert done["member"]["balance"]["available"] == done["event"]["points"] == 10
+    assert (await world.purchase("5"))["member"]["balance"]["available"] == 15
+
+
 # --- names for requests and errors -----------------------------------------------------------
 
 
@@ -420,8 +463,6 @@ async def test_readiness_names_redis_when_it_is_away_and_the_process_lives_on(se
 async def test_readiness_names_the_database_and_missing_migrations(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import health
-
     async def some(_: object) -> list[str]:
         return ["0099_future"]
 
@@ -466,8 +507,6 @@ async def test_metrics_count_requests_by_operation_and_points_as_they_are_earned
 async def test_metrics_tell_the_age_of_what_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (await world.api.http.get("/metrics")).text
     await world.purchase("1", processing="DEFERRED")
-    from datetime import timedelta
-
     later = clock.now() + timedelta(seconds=90)
     monkeypatch.setattr(clock, "now", lambda: later)
     after = (await world.api.http.get("/metrics")).text

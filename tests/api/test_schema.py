@@ -1,9 +1,12 @@
 """The schema as it is committed: up to date, valid, and shaped as Relay wants it."""
 
+from pathlib import Path
+
 import graphql
 import pytest
 from graphql import GraphQLNonNull, GraphQLObjectType, build_schema, validate_schema
 
+import app.web
 from graphql_schema.export import FILE
 from graphql_schema.root import NODES, laurel_schema
 from tests.api.walk import object_types, schema
@@ -88,3 +91,12 @@ def test_every_mutation_answers_with_a_payload_of_its_own_that_tells_what_is_wro
 
 def test_schema_offers_no_subscription_yet() -> None:
     assert schema().subscription_type is None
+
+
+QUERIES = sorted((Path(app.web.__file__).parent / "src" / "graphiql" / "queries").glob("*.graphql"))
+
+
+@pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
+def test_query_that_graphiql_opens_with_fits_the_schema(path: Path) -> None:
+    assert graphql.validate(schema(), graphql.parse(path.read_text(encoding="utf-8"))) == []
+    assert laurel_schema().documents.prepare(path.read_text(encoding="utf-8")).errors == []
