@@ -23,6 +23,7 @@ log = structlog.get_logger("laurel.worker")
 JOBS: dict[Queue, Job] = {Queue.EARNING: earning.earn}
 
 _STOP_SECONDS = 25
+_CANCEL_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -110,8 +111,12 @@ async def _close(worker: Worker, parts: Sequence[asyncio.Task[None]]) -> None:
     jobs = list(worker.tasks.values())
     if jobs:
         await asyncio.wait(jobs, timeout=_STOP_SECONDS)
-    for part in parts:
-        part.cancel()
+    # Once is not enough: redis-py sends within asyncio.wait_for, which before Python 3.12 loses a
+    # cancellation that arrives as the sending ends.
+    while running := [part for part in parts if not part.done()]:
+        for part in running:
+            part.cancel()
+        await asyncio.wait(running, timeout=_CANCEL_SECONDS)
     await asyncio.gather(*parts, return_exceptions=True)
     with contextlib.suppress(Exception):
         await asyncio.wait_for(worker.close(), 2)
