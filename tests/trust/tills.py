@@ -73,6 +73,7 @@ class Shop:
         self.slug = slug
         self.journal = Journal()
         self.members = [f"m{n}" for n in range(MEMBERS)]
+        self.in_doubt: list[Request] = []
         self._key = key
         self._random = random.Random(seed)
         self._serial = 0
@@ -137,11 +138,12 @@ class Shop:
     async def send(self, request: Request, seconds: float = 60) -> None:
         """Send a request, again with the same ids while its outcome is in doubt, until it is answered."""
         deadline = monotonic() + seconds
-        while not await self._try(request):
+        while not await self.try_once(request):
             assert monotonic() < deadline, f"no answer within {seconds:g} seconds: {self.journal.answers}"
             await asyncio.sleep(IN_DOUBT_PAUSE_SECONDS)
 
-    async def _try(self, request: Request) -> bool:
+    async def try_once(self, request: Request) -> bool:
+        """Send a request once; return whether it was answered."""
         started = monotonic()
         outcome = "ok"
         try:
