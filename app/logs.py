@@ -45,7 +45,12 @@ def configure(settings: Settings) -> None:
         redact,
     ]
     closing: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Plain tracebacks: the other kind prints what variables hold, tokens among it.
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if console
         else [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer(_dumps)]
     )

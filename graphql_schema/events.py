@@ -4,6 +4,7 @@ import re
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from app.access.scopes import Scope
 from app.earning import events, reads, recording
 from app.earning.rules import EventKind
 from app.ids import to_global_id
+from app.paging import Page, PageResult
 from app.text import is_line
 from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context
@@ -22,7 +24,7 @@ from graphql_schema.errors import UserError, UserErrorCode, user_errors
 from graphql_schema.inputs import MemberRef, planned
 from graphql_schema.members import Member, load_members
 from graphql_schema.nodes import Info, Node, finds, key_of, program_of
-from graphql_schema.pagination import Connection, connection, page_of
+from graphql_schema.pagination import Connection, by_page, connection, page_of
 from graphql_schema.scalars import JSON, Points
 
 READ = (Scope.MEMBERS_READ, Scope.EVENTS_WRITE)
@@ -149,8 +151,14 @@ async def load_awards(context: Context, keys: list[UUID]) -> list[list[Award]]:
     return [[Award.of(record) for record in records] for records in found]
 
 
+async def load_pages(context: Context, keys: list[tuple[UUID, Page]]) -> list[PageResult[events.Event]]:
+    """Load pages of the events of members whom the caller may read: one statement for each kind of page."""
+    assert context.principal.program_id
+    return await by_page(keys, partial(reads.list_events, context.principal.program_id))
+
+
 async def events_of(
-    program_id: UUID,
+    context: Context,
     member_id: UUID,
     *,
     first: int | None,
@@ -160,7 +168,7 @@ async def events_of(
 ) -> Connection[Event]:
     """Return a page of the events of a member whom the caller may read."""
     page = page_of("events", (datetime, UUID), first=first, after=after, last=last, before=before)
-    result = await reads.list_events(program_id, member_id, page)
+    result = await context.loader(load_pages).load((member_id, page))
     return connection("events", result, Event.of, lambda event: (event.occurred_at, event.id))
 
 

@@ -15,8 +15,8 @@ from app.ids import to_global_id
 from app.ledger import adjusting, reads
 from app.ledger.expiry import NEVER
 from app.ledger.operations import EntryKind
+from app.paging import Page, PageResult
 from app.programs.policies import recent_policy
-from app.programs.policy import ProgramPolicy
 from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context
 from graphql_schema.enums import enum_type
@@ -25,7 +25,7 @@ from graphql_schema.events import Event, load_events
 from graphql_schema.inputs import MemberRef
 from graphql_schema.members import Member
 from graphql_schema.nodes import Info, Node, finds, program_of
-from graphql_schema.pagination import Connection, connection, page_of
+from graphql_schema.pagination import Connection, by_page, connection, page_of
 from graphql_schema.scalars import Points
 
 READ = (Scope.MEMBERS_READ, Scope.LEDGER_ADJUST)
@@ -73,10 +73,9 @@ class Balance:
     lifetime_spent: Points = strawberry.field(description="Ever spent, less what was given back.")
     lifetime_expired: Points = strawberry.field(description="Ever expired.")
     balance: strawberry.Private[reads.Balance]
-    policy: strawberry.Private[ProgramPolicy]
 
     @classmethod
-    def of(cls, balance: reads.Balance, policy: ProgramPolicy) -> "Balance":
+    def of(cls, balance: reads.Balance) -> "Balance":
         """Return a balance as the API gives it."""
         return cls(
             available=Points(max(0, balance.available)),
@@ -87,12 +86,12 @@ class Balance:
             lifetime_spent=Points(balance.lifetime_spent),
             lifetime_expired=Points(balance.lifetime_expired),
             balance=balance,
-            policy=policy,
         )
 
     @resolver(description="Points about to expire, soonest first.")
     async def expiring(
         self,
+        info: Info,
         within_days: Annotated[
             int | None,
             strawberry.argument(description="So many days from today on, which is 0; at most 3,660."),
@@ -102,7 +101,7 @@ class Balance:
         if not 0 <= days <= reads.MAX_EXPIRING_DAYS:
             message = f"withinDays must be between 0 and {reads.MAX_EXPIRING_DAYS}."
             raise refuse(ErrorCode.INVALID, message, "within_days")
-        rows = await reads.list_expiring(self.policy, self.balance, days)
+        rows = await info.context.loader(load_expiring).load((self.balance, days))
         return [ExpiringPoints(points=Points(row.points), expires_at=row.expires_at) for row in rows]
 
 
@@ -110,7 +109,7 @@ async def load_balances(context: Context, keys: list[UUID]) -> list[Balance | No
     """Load the balances of members whom the caller may read."""
     assert context.principal.program_id
     policy = await recent_policy(context.principal.program_id)
-    return [row and Balance.of(row, policy) for row in await reads.get_balances(policy, keys)]
+    return [row and Balance.of(row) for row in await reads.get_balances(policy, keys)]
 
 
 @object_type(description="One movement of points, written once and never changed.", scope=READ, member=True)
@@ -155,8 +154,13 @@ class LedgerEntry(Node):
         return None if self.event_id is None else await info.context.loader(load_events).load(self.event_id)
 
 
+async def load_pages(context: Context, keys: list[tuple[UUID, Page]]) -> list[PageResult[reads.Entry]]:
+    """Load pages of the entries of members whom the caller may read: one statement for each kind of page."""
+    return await by_page(keys, reads.list_entries)
+
+
 async def entries_of(
-    program_id: UUID,
+    context: Context,
     member_id: UUID,
     *,
     first: int | None,
@@ -166,11 +170,25 @@ async def entries_of(
 ) -> Connection[LedgerEntry]:
     """Return a page of the entries of a member whom the caller may read."""
     page = page_of("ledger", (int,), first=first, after=after, last=last, before=before)
-    zone = (await recent_policy(program_id)).zone
-    result = await reads.list_entries(member_id, page)
+    assert context.principal.program_id
+    zone = (await recent_policy(context.principal.program_id)).zone
+    result = await context.loader(load_pages).load((member_id, page))
     return connection(
         "ledger", result, lambda entry: LedgerEntry.of(entry, zone), lambda entry: (entry.sequence,)
     )
+
+
+async def load_expiring(
+    context: Context, keys: list[tuple[reads.Balance, int]]
+) -> list[list[reads.ExpiringPoints]]:
+    """Load what expires of balances that the caller has, within so many days."""
+    assert context.principal.program_id
+    policy = await recent_policy(context.principal.program_id)
+    found = {}
+    for days in {days for _, days in keys}:
+        balances = [balance for balance, each in keys if each == days]
+        found[days] = iter(await reads.list_expiring(policy, balances, days))
+    return [next(found[days]) for _, days in keys]
 
 
 async def load_entries(context: Context, keys: list[tuple[UUID, int]]) -> list[LedgerEntry | None]:

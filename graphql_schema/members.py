@@ -91,9 +91,7 @@ class Member(Node):
     ) -> Connection[Annotated["LedgerEntry", strawberry.lazy("graphql_schema.ledger")]]:
         from graphql_schema.ledger import entries_of
 
-        return await entries_of(
-            program_of(info), self.key, first=first, after=after, last=last, before=before
-        )
+        return await entries_of(info.context, self.key, first=first, after=after, last=last, before=before)
 
     @resolver(description="What the member did, the latest first.")
     async def events(
@@ -106,7 +104,7 @@ class Member(Node):
     ) -> Connection[Annotated["Event", strawberry.lazy("graphql_schema.events")]]:
         from graphql_schema.events import events_of
 
-        return await events_of(program_of(info), self.key, first=first, after=after, last=last, before=before)
+        return await events_of(info.context, self.key, first=first, after=after, last=last, before=before)
 
 
 async def load_members(context: Context, keys: list[UUID]) -> list[Member | None]:

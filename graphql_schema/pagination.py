@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
@@ -124,6 +124,22 @@ def connection(
     """
     # The executor asks for attributes only, so what nobody selects is never made.
     return cast("Connection[Node]", _ConnectionView(list_name, result, node, key))
+
+
+async def by_page(
+    keys: Sequence[tuple[UUID, Page]],
+    load: Callable[[Sequence[UUID], Page], Awaitable[Sequence[PageResult[Row]]]],
+) -> list[PageResult[Row]]:
+    """Load pages that belong to several objects, with one call for all objects of the same page."""
+    owners: dict[Page, list[UUID]] = {}
+    for owner, page in keys:
+        owners.setdefault(page, []).append(owner)
+    found = {
+        (owner, page): result
+        for page, each in owners.items()
+        for owner, result in zip(each, await load(each, page), strict=True)
+    }
+    return [found[key] for key in keys]
 
 
 def page_of(

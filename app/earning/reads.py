@@ -65,17 +65,23 @@ async def find_event(program_id: UUID, external_id: str) -> Event | None:
     return None if row is None else event_from_row(row)
 
 
-async def list_events(program_id: UUID, member_id: UUID, page: Page) -> PageResult[Event]:
-    """Return a page of a member's events, the latest to have happened first."""
+async def list_events(program_id: UUID, members: Sequence[UUID], page: Page) -> list[PageResult[Event]]:
+    """Return the same page of each member's events, the latest to have happened first.
+
+    One statement for all members.
+    """
     part = keyset(("e.occurred_at", "e.id"), descending=True, page=page, first_param=3)
+    statement = f"""
+        SELECT x.* FROM unnest($2::uuid[]) AS t(member) CROSS JOIN LATERAL (
+            {_EVENTS} AND e.member_id = t.member AND {part.where} ORDER BY {part.order_by} LIMIT {part.limit}
+        ) x
+    """  # noqa: S608 - parts that are constants, values are parameters
     async with connection() as sql:
-        rows = await sql.fetch(
-            f"{_EVENTS} AND e.member_id = $2 AND {part.where} ORDER BY {part.order_by} LIMIT {part.limit}",
-            program_id,
-            member_id,
-            *part.args,
-        )
-    return page_result([event_from_row(row) for row in rows], page)
+        rows = await sql.fetch(statement, program_id, members, *part.args)
+    events: dict[UUID, list[Event]] = {member: [] for member in members}
+    for row in rows:
+        events[row["member_id"]].append(event_from_row(row))
+    return [page_result(events[member], page) for member in members]
 
 
 async def get_awards(program_id: UUID, event_ids: Sequence[UUID]) -> list[list[AwardRecord]]:

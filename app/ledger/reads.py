@@ -30,10 +30,6 @@ account_id, sequence, kind, available_change, pending_change, reserved_change, a
 reason, source, source_id, occurred_at, recorded_at, expires_on
 """
 
-_ENTRIES = f"""
-SELECT {_ENTRY_COLUMNS} FROM ledger_entry /* scoped by: account */ WHERE account_id = $1
-"""  # noqa: S608 - nothing but constants
-
 _ENTRIES_AT = """
 SELECT {columns}
 FROM unnest($2::uuid[], $3::bigint[]) AS t(account, place)
@@ -42,9 +38,12 @@ JOIN ledger_entry e ON e.account_id = t.account AND e.sequence = t.place
 """.format(columns=", ".join(f"e.{name.strip()}" for name in _ENTRY_COLUMNS.split(",")))
 
 _EXPIRING = """
-SELECT expires_on, sum(remaining)::bigint AS points FROM lot /* scoped by: account */
-WHERE account_id = $1 AND open AND NOT pending AND expires_on <= $2
-GROUP BY expires_on ORDER BY expires_on LIMIT $3
+SELECT t.account AS account_id, x.expires_on, x.points
+FROM unnest($1::uuid[], $2::date[]) AS t(account, until) CROSS JOIN LATERAL (
+    SELECT expires_on, sum(remaining)::bigint AS points FROM lot /* scoped by: account */
+    WHERE account_id = t.account AND open AND NOT pending AND expires_on <= t.until
+    GROUP BY expires_on ORDER BY expires_on LIMIT $3
+) x
 """
 
 
@@ -118,14 +117,24 @@ async def get_balances(policy: ProgramPolicy, accounts: Sequence[UUID]) -> list[
     return [found.get(account) for account in accounts]
 
 
-async def list_entries(account_id: UUID, page: Page) -> PageResult[Entry]:
-    """Return a page of an account's entries, the newest first; whose it is the caller has checked."""
+async def list_entries(accounts: Sequence[UUID], page: Page) -> list[PageResult[Entry]]:
+    """Return the same page of each account's entries, the newest first: one statement for all accounts.
+
+    Whose they are the caller has checked.
+    """
     part = keyset(("sequence",), descending=True, page=page, first_param=2)
+    statement = f"""
+        SELECT e.* FROM unnest($1::uuid[]) AS t(account) CROSS JOIN LATERAL (
+            SELECT {_ENTRY_COLUMNS} FROM ledger_entry /* scoped by: account */
+            WHERE account_id = t.account AND {part.where} ORDER BY {part.order_by} LIMIT {part.limit}
+        ) e
+    """  # noqa: S608 - parts that are constants, values are parameters
     async with connection() as sql:
-        rows = await sql.fetch(
-            f"{_ENTRIES} AND {part.where} ORDER BY {part.order_by} LIMIT {part.limit}", account_id, *part.args
-        )
-    return page_result([Entry._make(row) for row in rows], page)
+        rows = await sql.fetch(statement, accounts, *part.args)
+    entries: dict[UUID, list[Entry]] = {account: [] for account in accounts}
+    for row in rows:
+        entries[row["account_id"]].append(Entry._make(row))
+    return [page_result(entries[account], page) for account in accounts]
 
 
 async def get_entries(program_id: UUID, places: Sequence[tuple[UUID, int]]) -> list[Entry | None]:
@@ -138,18 +147,29 @@ async def get_entries(program_id: UUID, places: Sequence[tuple[UUID, int]]) -> l
     return [entries.get(place) for place in places]
 
 
-async def list_expiring(policy: ProgramPolicy, balance: Balance, within_days: int) -> list[ExpiringPoints]:
-    """Return the available points that expire within so many days (0 is today), soonest first.
+async def list_expiring(
+    policy: ProgramPolicy, balances: Sequence[Balance], within_days: int
+) -> list[list[ExpiringPoints]]:
+    """Return the available points of accounts that expire within so many days (0 is today), soonest first.
+
+    One statement for all accounts of a program.
 
     Args:
         within_days: 0 to MAX_EXPIRING_DAYS.
     """
     until = date.fromordinal(local_date(clock.now(), policy.zone).toordinal() + within_days)
-    idle_day = _idle_day(balance, policy)
+    idle_days = [_idle_day(balance, policy) for balance in balances]
+    accounts = [balance.account_id for balance in balances]
     async with connection() as sql:
-        rows = await sql.fetch(_EXPIRING, balance.account_id, min(until, idle_day), _MAX_EXPIRING)
-    expiring = [ExpiringPoints(row["points"], end_of_day(row["expires_on"], policy.zone)) for row in rows]
-    rest = balance.available - sum(each.points for each in expiring)
-    if idle_day <= until and rest > 0:
-        expiring.append(ExpiringPoints(rest, end_of_day(idle_day, policy.zone)))
-    return expiring
+        rows = await sql.fetch(_EXPIRING, accounts, [min(until, day) for day in idle_days], _MAX_EXPIRING)
+    found: dict[UUID, list[ExpiringPoints]] = {account: [] for account in accounts}
+    for row in rows:
+        found[row["account_id"]].append(
+            ExpiringPoints(row["points"], end_of_day(row["expires_on"], policy.zone))
+        )
+    for balance, idle_day in zip(balances, idle_days, strict=True):
+        expiring = found[balance.account_id]
+        rest = balance.available - sum(each.points for each in expiring)
+        if idle_day <= until and rest > 0:
+            expiring.append(ExpiringPoints(rest, end_of_day(idle_day, policy.zone)))
+    return [found[account] for account in accounts]

@@ -179,7 +179,6 @@ async def test_nothing_is_asked_of_the_database_for_what_is_refused(busy: World)
     assert counted.all == []
 
 
-@pytest.mark.xfail(reason="what each member of a page has is still read member by member", strict=False)
 @pytest.mark.parametrize(
     "each",
     [

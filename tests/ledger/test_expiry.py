@@ -51,7 +51,7 @@ async def kept(member: MemberRow) -> tuple[int, int]:
 
 async def story(member: MemberRow) -> list[tuple[str, int, datetime]]:
     """Return an account's entries, oldest first: kind, what changed, and when it happened."""
-    result = await list_entries(member.id, Page(size=50))
+    (result,) = await list_entries([member.id], Page(size=50))
     return [
         (entry.kind, entry.available_change or entry.pending_change, entry.occurred_at)
         for entry in reversed(result.items)
@@ -126,7 +126,7 @@ async def test_points_live_until_the_last_second_of_their_local_day(
     last = set_now(monkeypatch, 2026, 2, 28, 23, 59, 59, tz=tz)
     balance = await read(program, idler)
     assert balance.available == 100
-    assert await list_expiring(await policy_of(program), balance, 0) == [ExpiringPoints(100, last)]
+    assert await list_expiring(await policy_of(program), [balance], 0) == [[ExpiringPoints(100, last)]]
     assert (await post(program, member, EntryKind.REDEEM, 40)).status is Status.APPLIED
     set_now(monkeypatch, 2026, 3, 1, tz=tz)
     assert (await post(program, member, EntryKind.REDEEM, 1)).status is Status.INSUFFICIENT
@@ -191,7 +191,7 @@ async def test_points_that_never_expire_are_there_after_a_century(monkeypatch: p
     set_now(monkeypatch, 2126, 3, 2)
     balance = await read(program, member)
     assert (balance.available, balance.next_due) == (5, NEVER)
-    assert await list_expiring(await policy_of(program), balance, 3660) == []
+    assert await list_expiring(await policy_of(program), [balance], 3660) == [[]]
     assert await sweep_program(program.id, idle=True) == 0
 
 
@@ -242,7 +242,7 @@ async def test_everything_expires_when_an_account_was_idle_for_too_long(
     await post(program, member, EntryKind.EARN, 30)
     end = set_now(monkeypatch, 2026, 2, 28, 23, 59, 59)
     balance = await read(program, member)
-    assert await list_expiring(await policy_of(program), balance, 0) == [ExpiringPoints(30, end)]
+    assert await list_expiring(await policy_of(program), [balance], 0) == [[ExpiringPoints(30, end)]]
     assert (await post(program, member, EntryKind.REDEEM, 10)).status is Status.APPLIED
     # Spending has started the month anew: until 28 March.
     set_now(monkeypatch, 2026, 3, 28, 23, 59, 59)
@@ -306,7 +306,7 @@ async def test_a_new_policy_gives_everybody_one_full_period(monkeypatch: pytest.
     await update_program(program.id, {"expiry": inactivity(1)})
     end = datetime(2026, 2, 28, 23, 59, 59, tzinfo=UTC)
     balance = await read(program, member)
-    assert await list_expiring(await policy_of(program), balance, 30) == [ExpiringPoints(5, end)]
+    assert await list_expiring(await policy_of(program), [balance], 30) == [[ExpiringPoints(5, end)]]
     set_now(monkeypatch, 2026, 2, 28, 23, 59, 59)
     assert await available(program, member) == 5
     set_now(monkeypatch, 2026, 3, 1)
@@ -485,8 +485,8 @@ async def test_reads_are_right_without_any_sweep(monkeypatch: pytest.MonkeyPatch
     assert balances[2].lifetime_expired == 10
     assert balances[0]
     end = datetime(2026, 2, 25, 23, 59, 59, tzinfo=UTC)
-    assert await list_expiring(policy, balances[0], 4) == []
-    assert await list_expiring(policy, balances[0], 5) == [ExpiringPoints(20, end)]
+    assert await list_expiring(policy, [balances[0]], 4) == [[]]
+    assert await list_expiring(policy, [balances[0]], 5) == [[ExpiringPoints(20, end)]]
 
 
 async def test_points_that_expire_are_told_by_day_soonest_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -499,7 +499,7 @@ async def test_points_that_expire_are_told_by_day_soonest_first(monkeypatch: pyt
     await post(program, member, EntryKind.EARN, 50, available_on=date(2026, 1, 20))
     await post(program, member, EntryKind.REDEEM, 1)
     set_now(monkeypatch, 2026, 1, 13, 12)
-    expiring = await list_expiring(await policy_of(program), await read(program, member), 60)
+    (expiring,) = await list_expiring(await policy_of(program), [await read(program, member)], 60)
     assert [(each.points, each.expires_at.day) for each in expiring] == [(2, 11), (7, 12)]
 
 
@@ -513,7 +513,7 @@ async def test_after_a_change_of_kind_the_old_lots_keep_their_day_and_the_rest_f
     set_now(monkeypatch, 2026, 1, 20, 12)
     await update_program(program.id, {"expiry": inactivity(3)})
     await post(program, member, EntryKind.EARN, 5)
-    expiring = await list_expiring(await policy_of(program), await read(program, member), 365)
+    (expiring,) = await list_expiring(await policy_of(program), [await read(program, member)], 365)
     assert [(each.points, each.expires_at.date()) for each in expiring] == [
         (10, date(2026, 2, 10)), (5, date(2026, 4, 20)),
     ]  # fmt: skip
