@@ -85,6 +85,10 @@ class Requires:
     member: bool = strawberry.field(
         description="Whether a member's own token will do as well.", default=False
     )
+    inherited: bool | None = strawberry.field(
+        description="Whether what leads to the field, or the object's type, says what it needs.",
+        default=strawberry.UNSET,
+    )
 
 
 def _policy(scope: Scopes | None, member: bool, access: Policy | None) -> Policy | None:
@@ -99,8 +103,10 @@ def _declare(field: StrawberryField, policy: Policy) -> None:
     # dataclasses seal a field's metadata; a new mapping is what its own copies take along.
     field.metadata = {**field.metadata, _METADATA: policy}  # type: ignore[assignment]
     if policy.reach is Reach.HERE:
-        scope = policy.scope or strawberry.UNSET
-        field.directives = [*field.directives, Requires(scope=scope, member=policy.member)]
+        required = Requires(scope=policy.scope or strawberry.UNSET, member=policy.member)
+    else:
+        required = Requires(member=strawberry.UNSET, inherited=True)
+    field.directives = [*field.directives, required]
     said = field.description or ""
     said = f"{said}." if said and said[-1] not in ".!?" else said
     field.description = " ".join(filter(None, (said, policy.sentence))) or None

@@ -111,7 +111,7 @@ async def create_member_token(
         errors.append(UserError(ErrorCode.INVALID, message, ("expires_in_seconds",)))
     found = await get_member(program_id, member)
     if found is None:
-        errors.append(UserError(ErrorCode.NOT_FOUND, "There is no such member.", ("member",)))
+        errors.append(UserError(ErrorCode.NOT_FOUND, "There is no such member.", ("member", member.field)))
     elif found.status == "CLOSED":
         errors.append(UserError(ErrorCode.WRONG_STATE, "The membership is closed.", ("member",)))
     if errors or found is None:

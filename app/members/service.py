@@ -155,7 +155,7 @@ async def update_member(program_id: UUID, ref: MemberRef, changes: Mapping[str, 
         async with transaction() as sql:
             row = await lock_member(sql, program_id, ref)
             if row is None:
-                raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member")
+                raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
             if columns.get("status", row.status) != row.status == MemberStatus.CLOSED:
                 raise refuse(ErrorCode.WRONG_STATE, "A closed membership cannot be opened again.", "status")
             changed = {name: value for name, value in columns.items() if getattr(row, name) != value}

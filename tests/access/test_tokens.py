@@ -106,7 +106,7 @@ async def test_a_token_is_made_for_a_member_of_the_program_only() -> None:
     assert TOKENS.verify(made.token).expires_at == made.expires_at
 
     wrong = create_member_token(TOKENS, other.id, MemberRef(id=member.id), 60)
-    assert await refusal(wrong) == {(ErrorCode.NOT_FOUND, ("member",))}
+    assert await refusal(wrong) == {(ErrorCode.NOT_FOUND, ("member", "id"))}
     for seconds in (59, 86_401, -1):
         wrong = create_member_token(TOKENS, program.id, MemberRef(id=member.id), seconds)
         assert await refusal(wrong) == {(ErrorCode.INVALID, ("expires_in_seconds",))}

@@ -84,7 +84,7 @@ def schema() -> GraphQLSchema:
 
 @cache
 def needs() -> dict[tuple[str, str], Need]:
-    """Return what `@requires` says of each field in the exported schema; fields without it are missing."""
+    """Return what `@requires` says of each field in the exported schema; those that inherit are missing."""
     found: dict[tuple[str, str], Need] = {}
     for definition in parse(laurel_schema().as_str()).definitions:
         if not isinstance(definition, ObjectTypeDefinitionNode | InterfaceTypeDefinitionNode):
@@ -93,6 +93,8 @@ def needs() -> dict[tuple[str, str], Need]:
             for directive in field.directives or ():
                 if directive.name.value == "requires":
                     said: dict[str, Any] = {each.name.value: each.value for each in directive.arguments}
+                    if "inherited" in said:
+                        continue
                     scopes = said["scope"].value.split(" | ") if "scope" in said else ()
                     need = Need(frozenset(scopes), said["member"].value)
                     found[definition.name.value, field.name.value] = need

@@ -151,7 +151,10 @@ async def test_subscriptions_are_guarded_before_they_start(schema: LaurelSchema)
 def test_the_schema_shows_what_each_field_needs(schema: LaurelSchema) -> None:
     printed = schema.as_str()
     parse_schema(printed)
-    assert "directive @requires(scope: String, member: Boolean! = false) on FIELD_DEFINITION" in printed
+    assert (
+        "directive @requires(scope: String, member: Boolean! = false, inherited: Boolean) on FIELD_DEFINITION"
+        in printed
+    )
     assert 'email: String @requires(scope: "members:read", member: true)' in printed
     assert '"""An address. Needs the scope `members:read`, or the member\'s own token."""' in printed
     assert '"""Says hello. Needs any valid credential."""' in printed

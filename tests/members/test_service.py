@@ -81,7 +81,7 @@ async def test_programs_share_neither_external_ids_nor_addresses() -> None:
     assert stranger.id != member.id
     assert await get_member(other.id, MemberRef(id=member.id)) is None
     wrong = update_member(other.id, MemberRef(id=member.id), {"name": "Mine"})
-    assert await refusal(wrong) == {(ErrorCode.NOT_FOUND, ("member",))}
+    assert await refusal(wrong) == {(ErrorCode.NOT_FOUND, ("member", "id"))}
 
 
 async def test_an_address_belongs_to_one_member_whatever_its_case() -> None:
@@ -247,4 +247,4 @@ async def test_a_member_who_is_not_there_is_not_found() -> None:
     for ref in (MemberRef(id=uuid4()), MemberRef(external_id="nobody\0"), MemberRef(email="\ud800@x")):
         assert await get_member(program.id, ref) is None
         wrong = update_member(program.id, ref, {"name": "A"})
-        assert await refusal(wrong) == {(ErrorCode.NOT_FOUND, ("member",))}
+        assert await refusal(wrong) == {(ErrorCode.NOT_FOUND, ("member", ref.field))}
