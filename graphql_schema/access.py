@@ -106,7 +106,9 @@ def _declare(field: StrawberryField, policy: Policy) -> None:
         required = Requires(scope=policy.scope or strawberry.UNSET, member=policy.member)
     else:
         required = Requires(member=strawberry.UNSET, inherited=True)
-    field.directives = [*field.directives, required]
+    # A type's copy of an interface's field says what the type needs, in place of what the interface said.
+    others = [directive for directive in field.directives if not isinstance(directive, Requires)]
+    field.directives = [*others, required]
     said = field.description or ""
     said = f"{said}." if said and said[-1] not in ".!?" else said
     field.description = " ".join(filter(None, (said, policy.sentence))) or None
