@@ -151,12 +151,16 @@ async def connect(settings: Settings, application: str = "laurel") -> None:
     """Open the pool for this process.
 
     Raises:
-        OSError, asyncpg.PostgresError: the database cannot be reached.
+        Unavailable: the database cannot be reached; the text says why.
+        asyncpg.PostgresError: it refuses.
     """
     await Tortoise.init(config=tortoise_config(settings, application), _enable_global_fallback=True)
     # The pool comes into being on first use; callers racing for the first use would make two.
-    async with _client().acquire_connection() as sql:
-        await sql.execute("SELECT 1")
+    try:
+        async with _client().acquire_connection() as sql:
+            await sql.execute("SELECT 1")
+    except TRANSIENT as error:
+        raise DatabaseAway(f"The database cannot be reached: {error}") from error
 
 
 async def disconnect() -> None:
