@@ -9,7 +9,7 @@ from tests.trust.books import check, drained
 from tests.trust.place import Place
 from tests.trust.tills import Shop
 
-WATCHED_SECONDS = 4.0
+WATCHED_SECONDS = 3.0
 # Of one core. The worker asks Redis for jobs fifty times a second.
 IDLE_SHARE = 0.25
 AWAY_SHARE = 0.25

@@ -58,14 +58,17 @@ async def test_the_api_and_the_worker_stop_in_order_under_load(place: Place, sho
     place.assert_calm(logs)
 
 
-async def test_an_api_that_cannot_start_says_so_with_its_exit_code(place: Place) -> None:
+async def test_what_cannot_start_says_so_with_its_exit_code(place: Place) -> None:
     nowhere = {**place.environment, "LAUREL_DATABASE_URL": "postgresql://nobody@/nothing?host=/nowhere"}
     nowhere["LAUREL_PORT"] = str(free_port())
-    failed = Child(["serve"], place.folder, nowhere, place.folder / "failed.txt")
-    try:
-        assert await asyncio.to_thread(failed.process.wait, 30) not in (0, -signal.SIGTERM)
-    finally:
-        failed.kill()
+    for command, code in (("serve", 3), ("work", 1)):
+        failed = Child([command], place.folder, nowhere, place.folder / f"failed-{command}.txt")
+        try:
+            assert await asyncio.to_thread(failed.process.wait, 30) == code
+        finally:
+            failed.kill()
+    # uvicorn tells of a start that failed with the whole traceback.
+    assert failed.log.read_text().startswith("laurel: The database cannot be reached")
 
 
 class Whole(Place):

@@ -4,6 +4,8 @@ import asyncio
 import signal
 from time import monotonic
 
+import pytest
+
 from app.outbox.service import LEASE
 from tests.trust.books import check, drained, report
 from tests.trust.place import Place
@@ -51,6 +53,7 @@ async def test_redis_forgets_everything_with_thousands_of_events_waiting(place: 
     await check(place, shop)
 
 
+@pytest.mark.deep
 async def test_redis_stands_still_and_nobody_waits_for_it(place: Place, shop: Shop) -> None:
     logs = place.log_places()
     async with shop.busy():

@@ -56,13 +56,14 @@ class Journal:
     refused: set[str] = field(default_factory=set)
     """Adjustments that would have taken more than there was."""
     answers: Counter[str] = field(default_factory=Counter)
-    acknowledged_at: list[float] = field(default_factory=list)
+    acknowledged: list[tuple[float, float]] = field(default_factory=list)
+    """When each write that was acknowledged was sent, and when it was answered."""
     replays: int = 0
     longest_seconds: float = 0.0
 
     def first_after(self, moment: float) -> float:
-        """Return after how many seconds from a moment on the first write was acknowledged."""
-        return min(at for at in self.acknowledged_at if at >= moment) - moment
+        """Return how long after a moment the first write that was sent since then was acknowledged."""
+        return min(answered for sent, answered in self.acknowledged if sent >= moment) - moment
 
 
 class Shop:
@@ -159,7 +160,7 @@ class Shop:
         if outcome != "ok":
             return False
         self._remember(request, body["data"]["answer"])
-        self.journal.acknowledged_at.append(monotonic())
+        self.journal.acknowledged.append((started, monotonic()))
         return True
 
     def _remember(self, request: Request, answer: Any) -> None:
