@@ -15,9 +15,8 @@ from app.access.scopes import PROGRAM_SCOPES
 from app.access.tenancy import scoped
 from app.access.tokens import MemberTokens, create_member_token
 from app.database import transaction
-from app.earning.processing import earn_batch
 from app.earning.reads import find_event
-from app.earning.recording import Incoming, store
+from app.earning.recording import Incoming, record_now
 from app.earning.rule_service import create_rule, list_rules
 from app.earning.rules import EventKind, PointsPerAmount, RuleDefinition, RuleStatus
 from app.imports.purchases import Order, OrderLine
@@ -27,8 +26,6 @@ from app.ledger.expiry import ExpiryKind, ExpiryPolicy
 from app.members.inputs import NewMember
 from app.members.reads import MemberRef
 from app.members.service import enroll_members
-from app.outbox import service as outbox
-from app.outbox.service import Queue
 from app.paging import make_page
 from app.programs.inputs import NewProgram
 from app.programs.models import Program
@@ -125,10 +122,7 @@ async def _fill(program: Program) -> None:
     )
     orders.append(_last_order(program.created_at))
     for start in range(0, len(orders), 500):
-        await store(program.id, [_incoming(order) for order in orders[start : start + 500]])
-    while batches := await outbox.stamp(Queue.EARNING, clock.now()):
-        for batch in batches:
-            await earn_batch(batch)
+        await record_now(program.id, [_incoming(order) for order in orders[start : start + 500]])
     for number, points, reason in (
         (1, 150, "Sorry for the broken cup"),
         (7, 40, "Goodwill after a late delivery"),

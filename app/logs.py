@@ -82,7 +82,9 @@ def configure(settings: Settings) -> None:
 def redact(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Hide values whose names say that they are secrets, and passwords inside addresses."""
     for name, value in event.items():
-        event[name] = _clean(name, value, 0)
+        # An exception's triple is what tracebacks are made of, and must stay what it is.
+        if name != "exc_info":
+            event[name] = _clean(name, value, 0)
     return event
 
 

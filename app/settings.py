@@ -40,7 +40,6 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(8, ge=2, le=100)
     database_timeout_seconds: Seconds = 30
     lock_timeout_seconds: Seconds = 10
-    redis_timeout_seconds: Seconds = 1
 
     key_rate_limit: str = "300000/minute"
     """Requests of one API key, or of one address without a credential."""

@@ -1,6 +1,6 @@
 """Recording events: at once with their points, or stored for a worker. One event is a batch of one."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -131,10 +131,10 @@ async def _is_known(sql: asyncpg.Connection, program_id: UUID, prepared: Prepare
     return bool(await sql.fetch(_KNOWN, program_id, [prepared.external_id]))
 
 
-def _columns(incoming: Sequence[Prepared], program_id: UUID, now: datetime) -> list[object]:
+def _columns(batch: _Incoming, program_id: UUID, now: datetime) -> list[object]:
     # Whoever inserts an id waits for whoever is inserting it too: in one order for all, nobody waits in a
     # circle. Of two with the same id the first stays the first.
-    prepared = sorted(incoming, key=lambda each: each.external_id)
+    prepared = sorted(batch.prepared.values(), key=lambda each: each.external_id)
     return [
         program_id,
         [each.id for each in prepared],
@@ -182,7 +182,7 @@ async def record_now(program_id: UUID, events: Sequence[Incoming]) -> list[Recor
     worker stays with the worker. Events recorded now do not wait for those.
 
     Args:
-        events: at most MAX_EVENTS, of one program.
+        events: at most MAX_EVENTS, of one program; each member's are earned in order of occurrence.
 
     Returns:
         What became of each, in the same order: the event with its points, or its errors.
@@ -190,40 +190,14 @@ async def record_now(program_id: UUID, events: Sequence[Incoming]) -> list[Recor
     Raises:
         Unavailable: the database stayed away or busy; nothing was recorded.
     """
-    assert len(events) <= MAX_EVENTS
+    earned: list[Earned] = []
 
-    async def work() -> list[Recorded]:
-        now = clock.now()
-        earned: list[Earned] = []
-        async with transaction() as sql:
-            batch = await _check(sql, program_id, events, now)
-            if not batch.prepared:
-                return batch.finished()
-            everybody = {each.member_id for each in batch.prepared.values() if each.member_id}
-            locked = await lock(sql, program_id, list(everybody))
-            rows = await sql.fetch(_INSERT_NOW, *_columns(list(batch.prepared.values()), program_id, now))
-            fresh = batch.fresh({row["id"] for row in rows})
-            if fresh:
-                recorded = sorted(
-                    (_event(each, now) for _, each in fresh),
-                    key=lambda event: (event.member_id, event.occurred_at),
-                )
-                waiting = [
-                    Waiting(event.id, event.member_id, event.occurred_at, event.amount or ZERO)
-                    for event in recorded
-                ]
-                earned = await earn(sql, locked, waiting, now)
-                for event, outcome in zip(recorded, earned, strict=True):
-                    event.points, event.rejection, event.processed_at = outcome.points, outcome.rejection, now
-                by_id = {event.id: event for event in recorded}
-                for n, each in fresh:
-                    batch.settle(n, Recorded(by_id[each.id]))
-            # After the earning: an event may stand in the batch twice, and its second is a replay.
-            await _answer_known(sql, program_id, batch)
-        count(earned)
-        return batch.finished()
+    async def write(sql: asyncpg.Connection, batch: _Incoming, now: datetime) -> None:
+        earned[:] = await _insert_and_earn(sql, program_id, batch, now)
 
-    return await retrying(work)
+    results = await _record(program_id, events, write)
+    count(earned)
+    return results
 
 
 async def store(program_id: UUID, events: Sequence[Incoming]) -> list[Recorded]:
@@ -238,20 +212,58 @@ async def store(program_id: UUID, events: Sequence[Incoming]) -> list[Recorded]:
     Raises:
         Unavailable: the database stayed away or busy; nothing was stored.
     """
+
+    async def write(sql: asyncpg.Connection, batch: _Incoming, now: datetime) -> None:
+        rows = await sql.fetch(_STORE, *_columns(batch, program_id, now), Queue.EARNING)
+        for n, each in batch.fresh({row["id"] for row in rows}):
+            batch.settle(n, Recorded(_event(each, now)))
+
+    results = await _record(program_id, events, write)
+    EVENTS_STORED.inc(sum(1 for each in results if each.event and not each.replayed))
+    return results
+
+
+async def _record(
+    program_id: UUID,
+    events: Sequence[Incoming],
+    write: Callable[[asyncpg.Connection, _Incoming, datetime], Awaitable[None]],
+) -> list[Recorded]:
+    """Check events, write those that are sound, and answer for those that were there before."""
     assert len(events) <= MAX_EVENTS
 
     async def work() -> list[Recorded]:
         now = clock.now()
         async with transaction() as sql:
             batch = await _check(sql, program_id, events, now)
-            if not batch.prepared:
-                return batch.finished()
-            columns = _columns(list(batch.prepared.values()), program_id, now)
-            rows = await sql.fetch(_STORE, *columns, Queue.EARNING)
-            for n, each in batch.fresh({row["id"] for row in rows}):
-                batch.settle(n, Recorded(_event(each, now)))
-            await _answer_known(sql, program_id, batch)
-        EVENTS_STORED.inc(len(rows))
+            if batch.prepared:
+                await write(sql, batch, now)
+                # Afterwards: an event may stand in the batch twice, and its second is a replay.
+                await _answer_known(sql, program_id, batch)
         return batch.finished()
 
     return await retrying(work)
+
+
+async def _insert_and_earn(
+    sql: asyncpg.Connection, program_id: UUID, batch: _Incoming, now: datetime
+) -> list[Earned]:
+    """Write the events of a batch that are new, and earn their points."""
+    everybody = {each.member_id for each in batch.prepared.values() if each.member_id}
+    locked = await lock(sql, program_id, list(everybody))
+    rows = await sql.fetch(_INSERT_NOW, *_columns(batch, program_id, now))
+    fresh = batch.fresh({row["id"] for row in rows})
+    if not fresh:
+        return []
+    recorded = sorted(
+        (_event(each, now) for _, each in fresh), key=lambda event: (event.member_id, event.occurred_at)
+    )
+    waiting = [
+        Waiting(event.id, event.member_id, event.occurred_at, event.amount or ZERO) for event in recorded
+    ]
+    earned = await earn(sql, locked, waiting, now)
+    for event, outcome in zip(recorded, earned, strict=True):
+        event.points, event.rejection, event.processed_at = outcome.points, outcome.rejection, now
+    by_id = {event.id: event for event in recorded}
+    for n, each in fresh:
+        batch.settle(n, Recorded(by_id[each.id]))
+    return earned

@@ -4,7 +4,6 @@ An import can be stopped at any moment and run again: what is there already is r
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,24 +11,18 @@ from decimal import Decimal
 from uuid import UUID
 from zlib import crc32
 
-from app import clock
 from app.database import connection
-from app.earning.processing import earn_batch
-from app.earning.recording import Recorded, store
-from app.errors import Unavailable, UserError
+from app.earning.recording import Recorded, record_now
+from app.errors import UserError
 from app.imports.purchases import Order, Reject
 from app.members.inputs import NewMember
 from app.members.reads import MemberRef
 from app.members.service import enroll_members
-from app.outbox import service as outbox
-from app.outbox.service import Queue
 
-_CHUNK_ORDERS = 1000
-_CHUNK_LINES = 20_000
-_LANES = 2
-_PATIENCE_SECONDS = 120.0
-
-_WAITING = "SELECT count(*), coalesce(sum(items), 0) FROM outbox WHERE program_id = $1 AND queue = $2"
+_CHUNK_ORDERS = 500
+_CHUNK_LINES = 10_000
+_LANES = 3
+"""Transactions at once: while PostgreSQL works on one, the next is being prepared."""
 
 _POINTS = """
 SELECT coalesce(sum(o.points), 0)::bigint, count(o.rejection)
@@ -55,6 +48,14 @@ class Summary:
     """How many orders were turned away, by reason."""
 
 
+def _lanes(orders: Sequence[Order]) -> list[list[Order]]:
+    """Share orders out so that no member is in two lanes: neither waits for the other's accounts."""
+    lanes: list[list[Order]] = [[] for _ in range(_LANES)]
+    for order in orders:
+        lanes[crc32(order.member_id.encode()) % _LANES].append(order)
+    return lanes
+
+
 def _chunks(orders: Sequence[Order]) -> Iterator[list[Order]]:
     chunk: list[Order] = []
     lines = 0
@@ -66,15 +67,6 @@ def _chunks(orders: Sequence[Order]) -> Iterator[list[Order]]:
         lines += len(order.lines)
     if chunk:
         yield chunk
-
-
-def _lanes(chunk: Sequence[Order]) -> list[list[Order]]:
-    """Share a chunk out so that no member is in two lanes: their batches are earned at the same time
-    without waiting for each other's accounts."""
-    lanes: list[list[Order]] = [[] for _ in range(_LANES)]
-    for order in chunk:
-        lanes[crc32(order.member_id.encode()) % _LANES].append(order)
-    return [lane for lane in lanes if lane]
 
 
 async def _enroll(program_id: UUID, orders: Sequence[Order], known: set[str]) -> int:
@@ -111,43 +103,6 @@ def _count(summary: Summary, order: Order, result: Recorded) -> None:
         summary.amount += result.event.amount or 0
 
 
-async def _earn(stored: asyncio.Event) -> None:
-    """Do what workers do, beside those that run, until everything is stored and taken."""
-    while True:
-        done = stored.is_set()
-        batches = await outbox.stamp(Queue.EARNING, clock.now())
-        for batch in batches:
-            await earn_batch(batch)
-        if not batches:
-            if done:
-                return
-            await asyncio.sleep(0.02)
-
-
-async def _wait_until_earned(program_id: UUID) -> None:
-    """Wait for batches that workers have taken; take over from one that died.
-
-    Raises:
-        Unavailable: nothing moved for two minutes.
-    """
-    last, since = None, time.monotonic()
-    while True:
-        async with connection() as sql:
-            row = await sql.fetchrow(_WAITING, program_id, Queue.EARNING)
-        if not row[0]:
-            return
-        if tuple(row) != last:
-            last, since = tuple(row), time.monotonic()
-        elif time.monotonic() - since > _PATIENCE_SECONDS:
-            raise Unavailable(
-                "Everything is stored, but some of it is not being earned: see the log of the workers."
-            )
-        await outbox.take_back(Queue.EARNING, clock.now())
-        for batch in await outbox.stamp(Queue.EARNING, clock.now()):
-            await earn_batch(batch)
-        await asyncio.sleep(0.05)
-
-
 async def _points(program_id: UUID, orders: Sequence[Order], summary: Summary) -> None:
     turned_away = {number for number, _, _ in summary.rejects}
     names = [order.external_id for order in orders if order.rows[0][0] not in turned_away]
@@ -176,32 +131,26 @@ async def import_purchases(
         What it came to. `points` are those of all orders of the file that are in the books.
 
     Raises:
-        Unavailable: the database stayed away; what is stored is earned by workers, and the import
-            can be run again.
+        Unavailable: the database stayed away; what is recorded stays, and the import can be run again.
     """
     summary = Summary()
-    known: set[str] = set()
-    stored = asyncio.Event()
-    earning = [asyncio.create_task(_earn(stored)) for _ in range(_LANES)]
-    try:
-        for chunk in _chunks(orders):
+
+    async def work_through(lane: Sequence[Order]) -> None:
+        known: set[str] = set()
+        for chunk in _chunks(lane):
             if enroll:
                 summary.enrolled += await _enroll(program_id, chunk, known)
-            for lane in _lanes(chunk):
-                results = await store(
-                    program_id, [(order, MemberRef(external_id=order.member_id)) for order in lane]
-                )
-                for order, result in zip(lane, results, strict=True):
-                    _count(summary, order, result)
-                advance(len(lane))
-            for task in earning:
-                if task.done():
-                    task.result()
-        stored.set()
-        await asyncio.gather(*earning)
+            incoming = [(order, MemberRef(external_id=order.member_id)) for order in chunk]
+            for order, result in zip(chunk, await record_now(program_id, incoming), strict=True):
+                _count(summary, order, result)
+            advance(len(chunk))
+
+    lanes = [asyncio.create_task(work_through(lane)) for lane in _lanes(orders)]
+    try:
+        await asyncio.gather(*lanes)
     finally:
-        for task in earning:
-            task.cancel()
-    await _wait_until_earned(program_id)
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
     await _points(program_id, orders, summary)
     return summary
