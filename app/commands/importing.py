@@ -68,6 +68,7 @@ def purchases(
     import uvloop
 
     from app.commands import ready_servers
+    from app.imports.purchases import rejected_rows
 
     target = rejects or Path(f"{file.name}.rejects.csv")
     names = _columns(columns)
@@ -75,7 +76,8 @@ def purchases(
         contents, summary = uvloop.run(
             _import(settings, file, program, names, enroll, skip_prefix or [], time_format)
         )
-    turned_away = sorted([*contents.rejects, *summary.rejects], key=lambda reject: reject.number)
+    refused = rejected_rows(file, summary.refused)
+    turned_away = sorted([*contents.rejects, *refused], key=lambda reject: reject.number)
     if turned_away:
         _write_rejects(target, contents.header, turned_away)
     _print(contents, summary, turned_away, target)

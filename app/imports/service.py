@@ -4,7 +4,6 @@ An import can be stopped at any moment and run again: what is there already is r
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,8 +12,7 @@ from zlib import crc32
 
 from app.database import connection
 from app.earning.recording import Recorded, record_now
-from app.errors import UserError
-from app.imports.purchases import Order, Reject
+from app.imports.purchases import Order
 from app.members.inputs import NewMember
 from app.members.reads import MemberRef
 from app.members.service import enroll_members
@@ -43,9 +41,8 @@ class Summary:
     members: set[str] = field(default_factory=set, repr=False)
     points: int = 0
     rejected_by_rules: int = 0
-    rejects: list[Reject] = field(default_factory=list, repr=False)
-    reasons: Counter[str] = field(default_factory=Counter)
-    """How many orders were turned away, by reason."""
+    refused: dict[int, str] = field(default_factory=dict, repr=False)
+    """Why the rows of orders that were turned away were, by number of row."""
 
 
 def _lanes(orders: Sequence[Order]) -> list[list[Order]]:
@@ -84,15 +81,9 @@ async def _enroll(program_id: UUID, orders: Sequence[Order], known: set[str]) ->
     return sum(1 for result in results if result.member is not None and not result.replayed)
 
 
-def _why(errors: Sequence[UserError]) -> str:
-    return " ".join(error.message for error in errors)
-
-
 def _count(summary: Summary, order: Order, result: Recorded) -> None:
     if result.event is None:
-        reason = _why(result.errors)
-        summary.reasons[", ".join(sorted({error.code for error in result.errors}))] += 1
-        summary.rejects += [Reject(number, row, reason) for number, row in order.rows]
+        summary.refused |= dict.fromkeys(order.rows, " ".join(error.message for error in result.errors))
         return
     summary.members.add(order.member_id)
     if result.replayed:
@@ -104,8 +95,7 @@ def _count(summary: Summary, order: Order, result: Recorded) -> None:
 
 
 async def _points(program_id: UUID, orders: Sequence[Order], summary: Summary) -> None:
-    turned_away = {number for number, _, _ in summary.rejects}
-    names = [order.external_id for order in orders if order.rows[0][0] not in turned_away]
+    names = [order.external_id for order in orders if order.rows[0] not in summary.refused]
     async with connection() as sql:
         for start in range(0, len(names), 5000):
             row = await sql.fetchrow(_POINTS, program_id, names[start : start + 5000])

@@ -12,7 +12,7 @@ import pytest
 from app.database import connection
 from app.earning.rule_service import create_rule
 from app.earning.rules import EventKind, PointsPerAmount, RuleDefinition, RuleStatus
-from app.imports.purchases import read_purchases
+from app.imports.purchases import read_purchases, rejected_rows
 from app.imports.service import import_purchases
 from app.ledger.verify import verify
 from app.programs.policy import Rounding
@@ -111,7 +111,10 @@ async def test_unknown_members_are_turned_away_with_their_rows_unless_they_may_b
     contents = read_purchases(path, {}, LONDON, 2)
     summary = await import_purchases(program_id, contents.orders)
     assert summary.orders == 0
-    assert [(reject.number, reject.reason) for reject in summary.rejects] == [(2, "There is no such member.")]
+    assert summary.refused == {2: "There is no such member."}
+    assert [reject.row for reject in rejected_rows(path, summary.refused)] == [
+        ["1", "nobody", "2026-01-02 10:00", "A", "1", "3.00"]
+    ]
     summary = await import_purchases(program_id, contents.orders, enroll=True)
     assert (summary.orders, summary.enrolled, summary.points) == (1, 1, 3)
 
@@ -123,7 +126,7 @@ async def test_an_order_that_came_in_otherwise_before_is_turned_away_and_stays_a
     await import_purchases(program_id, read_purchases(first, {}, LONDON, 2).orders, enroll=True)
     summary = await import_purchases(program_id, read_purchases(other, {}, LONDON, 2).orders, enroll=True)
     assert (summary.orders, summary.known_orders, summary.points) == (0, 0, 0)
-    assert "another content" in summary.rejects[0].reason
+    assert "another content" in summary.refused[2]
     assert await _balances(program_id) == {"m": (3, 0)}
 
 
