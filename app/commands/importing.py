@@ -1,5 +1,6 @@
 """`laurel import`: bringing in what a retailer's systems have written into files."""
 
+import asyncio
 import csv
 import os
 from collections.abc import Sequence
@@ -74,13 +75,11 @@ def purchases(
     names = _columns(columns)
     with ready_servers(redis=False) as settings:
         contents, summary = uvloop.run(
-            _import(settings, file, program, names, enroll, skip_prefix or [], time_format)
+            _import(settings, file, program, names, enroll, skip_prefix or [], time_format, target)
         )
     refused = rejected_rows(file, summary.refused)
-    turned_away = sorted([*contents.rejects, *refused], key=lambda reject: reject.number)
-    if turned_away:
-        _write_rejects(target, contents.header, turned_away)
-    _print(contents, summary, turned_away, target)
+    _write_rejects(target, contents.header, refused, append=bool(contents.rejects))
+    _print(contents, summary, [*contents.rejects, *refused], target)
 
 
 def _columns(text: str) -> dict[str, str]:
@@ -105,6 +104,7 @@ async def _import(
     enroll: bool,
     skip: Sequence[str],
     time_format: str | None,
+    target: Path,
 ) -> tuple["Contents", "Summary"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -130,6 +130,10 @@ async def _import(
                 lambda position: progress.update(reading, completed=position),
             )  # fmt: skip
             progress.update(reading, completed=size)
+            # Beside the recording, and there even if that is interrupted.
+            writing = asyncio.create_task(
+                asyncio.to_thread(_write_rejects, target, contents.header, contents.rejects)
+            )
             recording = progress.add_task("Orders", total=len(contents.orders))
             summary = await import_purchases(
                 policy.program_id,
@@ -137,16 +141,22 @@ async def _import(
                 enroll=enroll,
                 advance=lambda n: progress.advance(recording, n),
             )
+            await writing
         return contents, summary
     finally:
         await database.disconnect()
 
 
-def _write_rejects(target: Path, header: Sequence[str], rejects: Sequence["Reject"]) -> None:
+def _write_rejects(
+    target: Path, header: Sequence[str], rejects: Sequence["Reject"], append: bool = False
+) -> None:
     """Write the rows that were turned away as they were, with two columns more: which row, and why."""
-    with target.open("w", newline="", encoding="utf-8") as file:
+    if not rejects:
+        return
+    with target.open("a" if append else "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*header, "row", "reason"])
+        if not append:
+            writer.writerow([*header, "row", "reason"])
         width = len(header)
         writer.writerows(
             (*row, number, reason)

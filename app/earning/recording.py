@@ -26,7 +26,7 @@ from app.earning.events import (
 from app.earning.rules import EventKind
 from app.errors import ErrorCode, UserError
 from app.ids import new_id
-from app.members.reads import MemberRef, find_members
+from app.members.reads import MemberRef, find_states
 from app.metrics import EVENTS_STORED
 from app.outbox.service import Queue
 
@@ -114,7 +114,7 @@ async def _check(
         else:
             batch.settle(n, Recorded(None, errors=tuple(outcome)))
     positions = list(batch.prepared)
-    rows = await find_members(sql, program_id, [batch.prepared[n].member for n in positions])
+    rows = await find_states(sql, program_id, [batch.prepared[n].member for n in positions])
     for n, row in zip(positions, rows, strict=True):
         reason = why_not(row.status if row else None)
         if row is None:

@@ -376,6 +376,7 @@ def read_purchases(
             ) from error
     contents.skipped_orders = len(skipped)
     contents.rejects += rejected_rows(path, orders.finish())
+    contents.rejects.sort(key=lambda reject: reject.number)
     return contents
 
 

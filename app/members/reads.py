@@ -1,10 +1,10 @@
 """Members, read: one, many at once in three statements at most, or a page of them."""
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -13,6 +13,8 @@ from app.database import connection
 from app.errors import ErrorCode, refuse
 from app.paging import Page, PageResult, keyset, page_result
 from app.text import is_line
+
+Found = TypeVar("Found")
 
 LONGEST_SEARCH = 320
 
@@ -86,18 +88,23 @@ class MemberRef:
         return "id" if self.id is not None else "email" if self.email is not None else "external_id"
 
 
-_BY_ID = f"""
-SELECT t.n, {_QUALIFIED} FROM unnest($2::uuid[]) WITH ORDINALITY AS t(value, n)
-JOIN member m ON m.program_id = $1 AND m.id = t.value
-"""  # noqa: S608 - nothing but constants, here and below
-_BY_EXTERNAL_ID = f"""
-SELECT t.n, {_QUALIFIED} FROM unnest($2::text[]) WITH ORDINALITY AS t(value, n)
-JOIN member m ON m.program_id = $1 AND m.external_id = t.value
-"""  # noqa: S608
-_BY_EMAIL = f"""
-SELECT t.n, {_QUALIFIED} FROM unnest($2::text[]) WITH ORDINALITY AS t(value, n)
-JOIN member m ON m.program_id = $1 AND lower(m.email) = lower(t.value COLLATE "C")
-"""  # noqa: S608
+class MemberState(NamedTuple):
+    """What recording needs to know of a member."""
+
+    id: UUID
+    status: str
+
+
+_BY = {
+    "id": "unnest($2::uuid[]) WITH ORDINALITY AS t(value, n)"
+    " JOIN member m ON m.program_id = $1 AND m.id = t.value",
+    "external_id": "unnest($2::text[]) WITH ORDINALITY AS t(value, n)"
+    " JOIN member m ON m.program_id = $1 AND m.external_id = t.value",
+    "email": "unnest($2::text[]) WITH ORDINALITY AS t(value, n)"
+    ' JOIN member m ON m.program_id = $1 AND lower(m.email) = lower(t.value COLLATE "C")',
+}
+_WHOLE = {field: f"SELECT t.n, {_QUALIFIED} FROM {found}" for field, found in _BY.items()}  # noqa: S608
+_STATES = {field: f"SELECT t.n, m.id, m.status FROM {found}" for field, found in _BY.items()}  # noqa: S608
 
 
 async def find_members(
@@ -109,16 +116,33 @@ async def find_members(
         sql: any connection; within a transaction it sees what that has written.
         refs: any mixture, repetitions too; one statement for each way of naming that is used.
     """
-    found: list[MemberRow | None] = [None] * len(refs)
-    for statement, values in (
-        (_BY_ID, [(ref.id, n) for n, ref in enumerate(refs) if ref.id is not None]),
-        (_BY_EXTERNAL_ID, [(ref.external_id, n) for n, ref in enumerate(refs) if _storable(ref.external_id)]),
-        (_BY_EMAIL, [(ref.email, n) for n, ref in enumerate(refs) if _storable(ref.email)]),
+    return await _find(sql, _WHOLE, MemberRow, program_id, refs)
+
+
+async def find_states(
+    sql: asyncpg.Connection, program_id: UUID, refs: Sequence[MemberRef]
+) -> list[MemberState | None]:
+    """Return what recording needs of the members that references name, as `find_members` does."""
+    return await _find(sql, _STATES, MemberState, program_id, refs)
+
+
+async def _find(
+    sql: asyncpg.Connection,
+    statements: Mapping[str, str],
+    make: Callable[..., Found],
+    program_id: UUID,
+    refs: Sequence[MemberRef],
+) -> list[Found | None]:
+    found: list[Found | None] = [None] * len(refs)
+    for field, values in (
+        ("id", [(ref.id, n) for n, ref in enumerate(refs) if ref.id is not None]),
+        ("external_id", [(ref.external_id, n) for n, ref in enumerate(refs) if _storable(ref.external_id)]),
+        ("email", [(ref.email, n) for n, ref in enumerate(refs) if _storable(ref.email)]),
     ):
         if not values:
             continue
-        for row in await sql.fetch(statement, program_id, [value for value, _ in values]):
-            found[values[row[0] - 1][1]] = MemberRow(*row[1:])
+        for row in await sql.fetch(statements[field], program_id, [value for value, _ in values]):
+            found[values[row[0] - 1][1]] = make(*row[1:])
     return found
 
 

@@ -21,7 +21,7 @@ async def _main(file: str, url: str, folder: str, tables: list[str]) -> None:
     sql = await asyncpg.connect(url)
     async with sql.transaction():
         for table in tables:
-            await sql.copy_to_table(table, source=Path(folder) / f"{table}.copy", format="binary")
+            await sql.copy_to_table(table, source=Path(folder) / f"{table}.copy")
     await sql.close()
 
 

@@ -153,7 +153,7 @@ class _Import:
         try:
             for table in _DATA:
                 target = io.BytesIO()
-                await sql.copy_from_table(table, output=target, format="binary")
+                await sql.copy_from_table(table, output=target)
                 self._copies[table] = target.getvalue()
         finally:
             await sql.close()
