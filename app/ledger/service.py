@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -13,14 +12,15 @@ from app.programs.policy import ProgramPolicy
 
 MAX_BATCH = 1000
 
+# Parameters stand in the order of the fields of Operation, then of Terms.
 _TERMS = "$13::timestamptz, $14::date, $15::text, $16::integer, $17::date, $18::bigint"
 
 _APPLY = f"""
 SELECT r.o_status, r.o_sequence, r.o_available, r.o_pending, r.o_reserved, r.o_taken, r.o_debt
-FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::date[], $7::uuid[],
-            $8::bigint[], $9::timestamptz[], $10::text[], $11::uuid[], $12::text[])
-    WITH ORDINALITY AS t(account, kind, amount, reference, matures_on, expires_on, key, request_hash,
-                         occurred_at, source, source_id, reason, n),
+FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[], $5::bigint[], $6::timestamptz[],
+            $7::bigint[], $8::date[], $9::date[], $10::text[], $11::uuid[], $12::text[])
+    WITH ORDINALITY AS t(account, kind, amount, key, request_hash, occurred_at,
+                         reference, matures_on, expires_on, source, source_id, reason, n),
     LATERAL ledger_apply(t.account, t.kind, t.amount, t.reference, t.matures_on, t.expires_on, t.key,
                          t.request_hash, t.occurred_at, t.source, t.source_id, t.reason, {_TERMS}) AS r
 """  # noqa: S608 - nothing but constants
@@ -28,9 +28,11 @@ FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::date[], $6::
 # Encoding twelve arrays of one element each would take longer than the operation does.
 _APPLY_ONE = f"""
 SELECT o_status, o_sequence, o_available, o_pending, o_reserved, o_taken, o_debt
-FROM ledger_apply($1::uuid, $2::text, $3::bigint, $4::bigint, $5::date, $6::date, $7::uuid, $8::bigint,
-                  $9::timestamptz, $10::text, $11::uuid, $12::text, {_TERMS})
+FROM ledger_apply($1::uuid, $2::text, $3::bigint, $7::bigint, $8::date, $9::date, $4::uuid, $5::bigint,
+                  $6::timestamptz, $10::text, $11::uuid, $12::text, {_TERMS})
 """  # noqa: S608 - nothing but constants
+
+_STATUSES = {status.value: status for status in Status}
 
 _SETTLE = """
 SELECT t.account, r.o_sequence, r.o_available, r.o_pending, r.o_reserved
@@ -71,63 +73,16 @@ async def apply(sql: asyncpg.Connection, terms: Terms, operations: Sequence[Oper
     if not operations:
         return []
     if len(operations) == 1:
-        return [await _apply_one(sql, terms, operations[0])]
+        return [_outcome(await sql.fetchrow(_APPLY_ONE, *operations[0], *terms))]
     order = sorted(range(len(operations)), key=lambda n: operations[n].account_id)
-    columns: list[Any] = [list(column) for column in zip(*(operations[n] for n in order), strict=True)]
-    (
-        account,
-        kind,
-        amount,
-        key,
-        request_hash,
-        occurred_at,
-        reference,
-        matures,
-        expires,
-        source,
-        source_id,
-        reason,
-    ) = columns
-    rows = await sql.fetch(
-        _APPLY,
-        account,
-        kind,
-        amount,
-        reference,
-        matures,
-        expires,
-        key,
-        request_hash,
-        occurred_at,
-        source,
-        source_id,
-        reason,
-        *terms,
-    )
-    outcomes: list[Outcome | None] = [None] * len(operations)
-    for n, row in zip(order, rows, strict=True):
-        outcomes[n] = Outcome(Status(row[0]), *tuple(row)[1:])
-    return outcomes  # type: ignore[return-value]
+    columns = [list(column) for column in zip(*(operations[n] for n in order), strict=True)]
+    rows = await sql.fetch(_APPLY, *columns, *terms)
+    outcomes = dict(zip(order, map(_outcome, rows), strict=True))
+    return [outcomes[n] for n in range(len(operations))]
 
 
-async def _apply_one(sql: asyncpg.Connection, terms: Terms, operation: Operation) -> Outcome:
-    row = await sql.fetchrow(
-        _APPLY_ONE,
-        operation.account_id,
-        operation.kind,
-        operation.amount,
-        operation.reference,
-        operation.matures_on,
-        operation.expires_on,
-        operation.key,
-        operation.request_hash,
-        operation.occurred_at,
-        operation.source,
-        operation.source_id,
-        operation.reason,
-        *terms,
-    )
-    return Outcome(Status(row[0]), *tuple(row)[1:])
+def _outcome(row: asyncpg.Record) -> Outcome:
+    return Outcome(_STATUSES[row[0]], *row[1:])
 
 
 async def settle(sql: asyncpg.Connection, terms: Terms, accounts: Sequence[UUID]) -> None:
