@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
 from app import database
@@ -63,7 +64,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
         observe=observe,
     )
     application = Starlette(
-        routes=[Route("/graphql", view), *health.routes(), *web_routes()],
+        routes=[
+            Route("/", RedirectResponse("/graphql")),
+            Route("/graphql", view),
+            *health.routes(),
+            *web_routes(),
+        ],
         lifespan=lifespan,
     )
     # Outermost, so that even what nobody expected carries the request's id.

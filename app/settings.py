@@ -1,11 +1,14 @@
 """Everything that can be set from outside, read once from the environment."""
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_RATE = re.compile(r"[1-9][0-9]{0,11} ?/ ?(second|minute|hour|day)")
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -57,6 +60,15 @@ class Settings(BaseSettings):
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
     """`auto` is for people on a terminal and JSON elsewhere."""
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @field_validator("key_rate_limit", "member_rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str) -> str:
+        if not _RATE.fullmatch(value):
+            raise ValueError(
+                'It is written like "600/minute": a number of requests per second, minute, hour or day.'
+            )
+        return value
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,10 @@
 """Which texts can be kept and shown."""
 
+import re
 import unicodedata
+
+# An odd number of backslashes before u0000.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def is_line(value: str) -> bool:
@@ -21,3 +25,8 @@ def is_text(value: str) -> bool:
 
 
 _LAYOUT = dict.fromkeys(map(ord, "\n\r\t"), " ")
+
+
+def holds_nul(content: bytes) -> bool:
+    """Tell whether encoded JSON holds a NUL, which PostgreSQL cannot store."""
+    return b"\\u0000" in content and _NUL.search(content) is not None

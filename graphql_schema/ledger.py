@@ -68,7 +68,7 @@ class Balance:
         description="Owed after refunds of spent points; the next points earned pay it."
     )
     lifetime_earned: Points = strawberry.field(
-        description="Ever earned, adjustments included, less what refunds took back."
+        description="Ever earned, adjustments of either sign included, less what refunds took back."
     )
     lifetime_spent: Points = strawberry.field(description="Ever spent, less what was given back.")
     lifetime_expired: Points = strawberry.field(description="Ever expired.")
@@ -172,6 +172,8 @@ async def entries_of(
     page = page_of("ledger", (int,), first=first, after=after, last=last, before=before)
     assert context.principal.program_id
     zone = (await recent_policy(context.principal.program_id)).zone
+    # Reading the balance settles what is due, so that the entries of one answer agree with it.
+    await context.loader(load_balances).load(member_id)
     result = await context.loader(load_pages).load((member_id, page))
     return connection(
         "ledger", result, lambda entry: LedgerEntry.of(entry, zone), lambda entry: (entry.sequence,)

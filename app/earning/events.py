@@ -1,6 +1,5 @@
 """Events as callers send them and as they are kept: checking, normalising, comparing. Pure."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,13 +14,13 @@ from app.earning.rules import MAX_AMOUNT, MAX_DECIMALS, EventKind
 from app.errors import ErrorCode, UserError
 from app.members.reads import MemberRef
 from app.programs.policy import ProgramPolicy
+from app.text import holds_nul, is_line
 
 MAX_EVENTS = 1000
 MAX_LINES = 2000
 MAX_DATA_BYTES = 16 * 1024
 MAX_FUTURE = timedelta(minutes=5)
 _EARLIEST_YEAR = 1970
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Line(Protocol):
@@ -140,7 +139,7 @@ def same_content(event: Event, prepared: Prepared) -> bool:
         and event.body.timed == prepared.body.timed
         and (not prepared.body.timed or event.occurred_at == prepared.occurred_at)
         and event.body.lines == prepared.body.lines
-        and event.body.data == prepared.body.data
+        and (event.body.data or None) == (prepared.body.data or None)
     )
 
 
@@ -196,7 +195,7 @@ def _check_line(n: int, line: Line, quantity: Decimal, checks: _Checks) -> bool:
     checks.text(line.sku, "An SKU", "lines", str(n), "sku")
     for name in ("name", "category", "brand"):
         value = getattr(line, name)
-        if value is not None and (len(value) > 1000 or not value.isprintable()):
+        if value is not None and (len(value) > 1000 or not is_line(value)):
             checks.invalid(f"A {name} has at most 1,000 printable characters.", "lines", str(n), name)
     checks.number(quantity, "A quantity", "lines", str(n), "quantity", positive=True)
     return checks.number(line.amount, "A line's amount", "lines", str(n), "amount")
@@ -266,7 +265,7 @@ def _encode(body: Body, checks: _Checks) -> bytes:
         except TypeError:
             checks.invalid("Data holds text that is not valid Unicode, or is nested too deeply.", "data")
             return b""
-        if len(data) > MAX_DATA_BYTES or _NUL.search(data):
+        if len(data) > MAX_DATA_BYTES or holds_nul(data):
             checks.invalid("Data has at most 16 KiB of JSON, without NUL characters.", "data")
             return b""
     return msgspec.json.encode(body)

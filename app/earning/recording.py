@@ -115,20 +115,24 @@ async def _check(
             batch.settle(n, Recorded(None, errors=tuple(outcome)))
     positions = list(batch.prepared)
     rows = await find_states(sql, program_id, [batch.prepared[n].member for n in positions])
+    barred = [n for n, row in zip(positions, rows, strict=True) if row and why_not(row.status)]
+    # A retry is answered as the first time, whatever has become of the member since.
+    known = await _known(sql, program_id, [batch.prepared[n].external_id for n in barred]) if barred else {}
     for n, row in zip(positions, rows, strict=True):
         reason = why_not(row.status if row else None)
         if row is None:
             batch.settle(n, _refused(batch.prepared[n], reason or "", ErrorCode.NOT_FOUND))
-        elif reason is not None and not await _is_known(sql, program_id, batch.prepared[n]):
+        elif reason is not None and batch.prepared[n].external_id not in known:
             batch.settle(n, _refused(batch.prepared[n], reason, ErrorCode.NOT_ELIGIBLE))
         else:
             batch.prepared[n].member_id = row.id
     return batch
 
 
-async def _is_known(sql: asyncpg.Connection, program_id: UUID, prepared: Prepared) -> bool:
-    """Tell whether the event is there already: a retry is answered as the first time, whatever came since."""
-    return bool(await sql.fetch(_KNOWN, program_id, [prepared.external_id]))
+async def _known(sql: asyncpg.Connection, program_id: UUID, external_ids: Sequence[str]) -> dict[str, Event]:
+    """Return the events that are there already, by external id."""
+    rows = await sql.fetch(_KNOWN, program_id, external_ids)
+    return {row["external_id"]: event_from_row(row) for row in rows}
 
 
 def _columns(batch: _Incoming, program_id: UUID, now: datetime) -> list[object]:
@@ -150,10 +154,7 @@ def _columns(batch: _Incoming, program_id: UUID, now: datetime) -> list[object]:
 async def _answer_known(sql: asyncpg.Connection, program_id: UUID, batch: _Incoming) -> None:
     """Answer for the events that are left in the batch, which were there before: as they are now."""
     if batch.prepared:
-        names = [each.external_id for each in batch.prepared.values()]
-        known = {
-            row["external_id"]: event_from_row(row) for row in await sql.fetch(_KNOWN, program_id, names)
-        }
+        known = await _known(sql, program_id, [each.external_id for each in batch.prepared.values()])
         for n, each in list(batch.prepared.items()):
             event = known[each.external_id]
             batch.settle(

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from app import clock
-from app.database import connection, transaction
+from app.database import connection, retrying, transaction
 from app.earning.rules import EventKind, Rule, RuleDefinition, RuleStatus, check_definition
 from app.earning.rulesets import rule_from_row
 from app.errors import ErrorCode, Refused, refuse
@@ -46,9 +46,15 @@ async def create_rule(program_id: UUID, definition: RuleDefinition, status: Rule
         Refused: the definition makes no sense (every reason), or there are MAX_RULES rules.
     """
     now = clock.now()
-    if errors := check_definition(definition, now):
+    if errors := check_definition(definition):
         raise Refused(errors)
     rule = Rule(new_id(), 1, status, definition, now, now)
+    await retrying(lambda: _insert(program_id, rule))
+    return rule
+
+
+async def _insert(program_id: UUID, rule: Rule) -> None:
+    definition, status, now = rule.definition, rule.status, rule.created_at
     encoded = msgspec.json.encode(definition)
     async with transaction() as sql:
         await _bump(sql, program_id)
@@ -62,10 +68,15 @@ async def create_rule(program_id: UUID, definition: RuleDefinition, status: Rule
             rule.id, program_id, status, definition.trigger, encoded, now,
         )  # fmt: skip
         await sql.execute(_NEW_VERSION, rule.id, 1, status, encoded, now)
-    return rule
 
 
 async def _change(
+    program_id: UUID, rule_id: UUID, change: Callable[[Rule], tuple[RuleDefinition, RuleStatus]]
+) -> Rule:
+    return await retrying(lambda: _change_once(program_id, rule_id, change))
+
+
+async def _change_once(
     program_id: UUID, rule_id: UUID, change: Callable[[Rule], tuple[RuleDefinition, RuleStatus]]
 ) -> Rule:
     now = clock.now()
@@ -84,7 +95,7 @@ async def _change(
             )
         if definition.trigger is not rule.definition.trigger:
             raise refuse(ErrorCode.INVALID, "What triggers a rule cannot change; make a new rule.", "trigger")
-        if definition != rule.definition and (errors := check_definition(definition, now)):
+        if definition != rule.definition and (errors := check_definition(definition)):
             raise Refused(errors)
         changed = Rule(rule.id, rule.version + 1, status, definition, rule.created_at, now)
         encoded = msgspec.json.encode(definition)

@@ -76,11 +76,10 @@ def _check_decimal(
     return []
 
 
-def check_definition(rule: RuleDefinition, now: datetime) -> list[UserError]:
+def check_definition(rule: RuleDefinition) -> list[UserError]:
     """Return everything that is wrong with a rule; a rule that could never pay is wrong too.
 
-    Args:
-        now: decides whether the window lies in the past.
+    A window may lie in the past: events of that time can still come in.
     """
     errors: list[UserError] = []
 
@@ -117,11 +116,6 @@ def check_definition(rule: RuleDefinition, now: datetime) -> list[UserError]:
         )
     if rule.starts_at is not None and rule.ends_at is not None and rule.ends_at <= rule.starts_at:
         invalid("The rule ends before it starts: it could never pay.", "ends_at")
-    elif rule.ends_at is not None and rule.ends_at <= now and rule.starts_at is None:
-        invalid(
-            "The rule has ended already, and names no start: set one to pay late events of that time.",
-            "ends_at",
-        )
     if not -MAX_PRIORITY <= rule.priority <= MAX_PRIORITY:
         invalid(f"A priority lies between -{MAX_PRIORITY} and {MAX_PRIORITY}.", "priority")
     return errors

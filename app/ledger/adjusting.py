@@ -16,6 +16,7 @@ from app.ledger.service import apply, terms
 from app.members.inputs import MemberStatus
 from app.members.reads import MemberRef, MemberRow, find_members
 from app.programs.policies import load_policy
+from app.text import is_line, is_text
 
 _CLAIM = """
 INSERT INTO idempotency_key (program_id, operation, key, request_hash, subject_id, created_at)
@@ -36,18 +37,13 @@ class Adjustment(NamedTuple):
     replayed: bool
 
 
-def _is_storable(text: str) -> bool:
-    # PostgreSQL has no NUL and no halves of surrogate pairs.
-    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
-
-
 def _check(points: int, reason: str, key: str) -> list[UserError]:
     errors = []
     if not points or abs(points) > MAX_POINTS:
         errors.append(UserError(ErrorCode.INVALID, "Points are a whole number, and not 0.", ("points",)))
-    if not reason.strip() or len(reason) > 500 or not _is_storable(reason):
+    if not reason.strip() or len(reason) > 500 or not is_text(reason):
         errors.append(UserError(ErrorCode.INVALID, "A reason of 1 to 500 characters is needed.", ("reason",)))
-    if not 1 <= len(key) <= 255 or not key.isprintable():
+    if not 1 <= len(key) <= 255 or not is_line(key):
         message = "An idempotency key has 1 to 255 printable characters."
         errors.append(UserError(ErrorCode.INVALID, message, ("idempotency_key",)))
     return errors

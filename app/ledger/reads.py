@@ -171,5 +171,8 @@ async def list_expiring(
         expiring = found[balance.account_id]
         rest = balance.available - sum(each.points for each in expiring)
         if idle_day <= until and rest > 0:
-            expiring.append(ExpiringPoints(rest, end_of_day(idle_day, policy.zone)))
+            last = end_of_day(idle_day, policy.zone)
+            if expiring and expiring[-1].expires_at == last:
+                rest += expiring.pop().points
+            expiring.append(ExpiringPoints(rest, last))
     return [found[account] for account in accounts]

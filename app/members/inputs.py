@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from app.text import is_line
+from app.text import holds_nul, is_line
 from app.validation import Problems
 
 MAX_ATTRIBUTES_BYTES = 16 * 1024
@@ -21,8 +21,6 @@ PROFILE = ("email", "phone", "name", "birthday", "locale", "attributes")
 
 _PHONE = re.compile(r"[0-9+(). -]{1,40}", re.ASCII)
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", re.ASCII)
-# An odd number of backslashes before u0000: a NUL, which PostgreSQL's JSON cannot hold.
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _FURTHEST_EAST = timedelta(hours=14)
 _CLOCK_SKEW = timedelta(minutes=5)
 
@@ -119,5 +117,5 @@ def _check_attributes(attributes: object, problems: Problems) -> None:
     if len(content) > MAX_ATTRIBUTES_BYTES:
         message = f"Attributes can have {MAX_ATTRIBUTES_BYTES} bytes; these have {len(content)}."
         problems.add(message, "attributes")
-    elif b"\\u0000" in content and _NUL.search(content):
+    elif holds_nul(content):
         problems.add("Attributes must not contain the character NUL.", "attributes")

@@ -137,7 +137,9 @@ BEGIN
         instant := greatest(instant, p_not_before);
 
         WITH released AS (
-            UPDATE lot SET pending = false WHERE account_id = a.id AND open AND pending AND matures_on <= due
+            -- On a day with both, what fell idle is gone before anything new arrives.
+            UPDATE lot SET pending = false
+            WHERE account_id = a.id AND open AND pending AND matures_on <= due AND idle_day IS DISTINCT FROM due
             RETURNING remaining
         ) SELECT coalesce(sum(remaining), 0) INTO moved FROM released;
         IF moved > 0 THEN
@@ -145,7 +147,11 @@ BEGIN
             a.sequence := a.sequence + 1;
             a.pending := a.pending - moved;
             a.available := a.available + moved;
-            a.active_on := greatest(a.active_on, due);
+            -- Points that waited longer than an idle account lives have not lived yet: it begins here.
+            IF p_inactive_months IS NOT NULL AND
+                    (greatest(a.active_on, p_inactive_since) + make_interval(months => p_inactive_months))::date < due THEN
+                a.active_on := due;
+            END IF;
             IF owed > 0 THEN PERFORM ledger_take(a.id, a.sequence, owed, NULL, false); END IF;
             INSERT INTO ledger_entry (account_id, sequence, kind, amount, available_change, pending_change, reserved_change,
                 available_after, pending_after, reserved_after, occurred_at, recorded_at)

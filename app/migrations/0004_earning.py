@@ -45,7 +45,6 @@ CREATE TABLE event_queue (
     member_id   uuid NOT NULL,
     occurred_at timestamptz NOT NULL,
     event_id    uuid NOT NULL,
-    attempts    integer NOT NULL DEFAULT 0,
     PRIMARY KEY (member_id, occurred_at, event_id)
 );
 COMMENT ON TABLE event_queue IS 'Events that no worker has earned yet, in each member''s order of occurrence.';

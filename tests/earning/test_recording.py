@@ -327,7 +327,7 @@ async def test_the_same_content_told_differently_is_a_replay(
 OTHER: dict[str, dict[str, Any]] = {
     "another amount": {"amount": "10.01"},
     "lines where there were none": {"lines": lines("10")},
-    "data where there was none": {"data": {}},
+    "data where there was none": {"data": {"till": 7}},
     "a time where there was none": {"occurred_at": datetime(2026, 3, 2, 12, tzinfo=UTC)},
 }
 

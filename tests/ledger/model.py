@@ -82,24 +82,27 @@ class Account:
         return min([*days, idle] if idle else days, default=None)
 
     def _dawn(self, day: date, terms: Terms) -> None:
+        idle = self._idle_from(terms)
+        if idle is not None and idle <= day:
+            self._expire([lot for lot in self.lots if lot.left and not lot.pending])
         mature = [lot for lot in self.lots if lot.pending and lot.left and lot.matures_on <= day]
         if mature:
             points = sum(lot.left for lot in mature)
             for lot in mature:
                 lot.pending = False
+            # Points that waited for longer than an idle account lives begin to live on their first day.
+            lived = max(self.active_on, terms.inactive_since)
+            if terms.inactive_months is not None and months_later(lived, terms.inactive_months) < day:
+                self.active_on = day
             self._take(min(points, self.debt), mature, soonest_expiring)
             self.pending -= points
             self.available += points
-            self.active_on = max(self.active_on, day)
             self._write(EntryKind.RELEASE, points)
-        idle = self._idle_from(terms)
-        dead = [
-            lot
-            for lot in self.lots
-            if lot.left and not lot.pending and (lot.expires_on < day or (idle is not None and idle <= day))
-        ]
-        if dead:
-            points = sum(lot.left for lot in dead)
+        self._expire([lot for lot in self.lots if lot.left and not lot.pending and lot.expires_on < day])
+
+    def _expire(self, dead: list[Lot]) -> None:
+        points = sum(lot.left for lot in dead)
+        if points:
             for lot in dead:
                 lot.left = 0
             self.available -= points
