@@ -1,6 +1,7 @@
 """What proves the books is itself proven: every corruption is found, and sound books give nothing."""
 
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
@@ -9,11 +10,14 @@ import pytest
 
 from app.database import connection, transaction
 from app.earning.recording import record_now, store
+from app.ids import new_id
+from app.ledger.checks import CHECKS
 from app.ledger.operations import EntryKind
-from app.ledger.verify import CHECKS, MAX_FINDINGS, verify
+from app.ledger.verify import MAX_FINDINGS, verify
 from app.members.reads import MemberRow
 from app.programs.models import Program
 from tests.helpers import (
+    Line,
     by_id,
     find_differences,
     new_member,
@@ -45,7 +49,10 @@ async def books(monkeypatch: pytest.MonkeyPatch) -> Books:
     program = await new_program(expiry=rolling(1), debt_limit=100)
     await new_rule(program, 2)
     member, other = await new_member(program), await new_member(program)
-    (recorded,) = await record_now(program.id, [(purchase("50.00"), by_id(member))])
+    (recorded,) = await record_now(
+        program.id,
+        [(purchase("50.00", lines=[Line("a", Decimal(20)), Line("b", Decimal(30))]), by_id(member))],
+    )
     await record_now(program.id, [(purchase("5.00"), by_id(other))])
     assert recorded.event
     await post(program, member, EntryKind.ADJUST, 30)
@@ -125,6 +132,29 @@ CORRUPTIONS = {
         DELETE FROM event_outcome WHERE event_id = :event""",
     "whoever has events waiting stands in the outbox": """
         DELETE FROM outbox WHERE :account = ANY(members)""",
+    "every member has an account, and every account its member": """
+        DELETE FROM member WHERE id = :account""",
+    "whatever is kept of an account has that account": """
+        DELETE FROM account WHERE id = :account""",
+    "every event belongs to an account of its program": """
+        UPDATE event SET program_id = gen_random_uuid() WHERE id = :event""",
+    "every outcome, award and place in the queue has its event": """
+        DELETE FROM event WHERE id = :event""",
+    "every earn from an event tells of that event": """
+        UPDATE event SET occurred_at = occurred_at - interval '1 second' WHERE id = :event""",
+    "a purchase's amount is the sum of its lines": """
+        UPDATE event SET amount = amount + 1 WHERE id = :event""",
+    "an award is what its receipt says": """
+        UPDATE award SET desired = desired + 1 WHERE event_id = :event""",
+    "an award tells the days of its earn": """
+        UPDATE award SET expires_at = expires_at + interval '1 day' WHERE event_id = :event""",
+    "a day's counter is the sum of its awards": """
+        DELETE FROM earning_counter WHERE member_id = :account""",
+    "an account was last active when its entries say": """
+        UPDATE account SET active_on = '2001-01-01' WHERE id = :account""",
+    "what is reserved is what open reservations hold": """
+        UPDATE account SET reserved = reserved + 1, lifetime_earned = lifetime_earned + 1
+        WHERE id = :account""",
 }
 
 
@@ -161,6 +191,54 @@ OTHERS = (
         "each entry changed what it says",
         "UPDATE ledger_entry SET kind = 'RELEASE' WHERE :mine AND sequence = 13",
     ),
+    (
+        "every member has an account, and every account its member",
+        "DELETE FROM account WHERE id = :account",
+    ),
+    ("every earn from an event tells of that event", "DELETE FROM event WHERE id = :event"),
+    (
+        "every outcome, award and place in the queue has its event",
+        "DELETE FROM event WHERE id = :waiting",
+    ),
+    ("every event belongs to an account of its program", "DELETE FROM account WHERE id = :account"),
+    (
+        "an award is what its receipt says",
+        "UPDATE award SET points = points - 1 WHERE event_id = :event",
+    ),
+    ("an award is what its receipt says", "UPDATE award SET steps = '[]' WHERE event_id = :event"),
+    (
+        "an award is what its receipt says",
+        "UPDATE award SET steps = jsonb_set(steps, '{0,before}', '\"1\"') WHERE event_id = :event",
+    ),
+    (
+        "an award is what its receipt says",
+        "UPDATE award SET steps = jsonb_insert(steps, '{0}', steps->0) WHERE event_id = :event",
+    ),
+    (
+        "an award tells the days of its earn",
+        "UPDATE award SET available_at = available_at - interval '1 second' WHERE event_id = :event",
+    ),
+    ("an award tells the days of its earn", "UPDATE award SET expires_at = NULL WHERE event_id = :event"),
+    (
+        "a day's counter is the sum of its awards",
+        "UPDATE earning_counter SET points = 0 WHERE member_id = :account",
+    ),
+    (
+        "a day's counter is the sum of its awards",
+        "UPDATE earning_counter SET day = day + 1 WHERE member_id = :account",
+    ),
+    (
+        "an account was last active when its entries say",
+        "UPDATE account SET active_on = '2026-03-21' WHERE id = :account",
+    ),
+    (
+        "an account was last active when its entries say",
+        "UPDATE account SET active_on = '2026-03-01' WHERE id = :account",
+    ),
+    (
+        "what is reserved is what open reservations hold",
+        "DELETE FROM ledger_entry WHERE :mine AND sequence = 6",
+    ),
 )
 
 
@@ -176,6 +254,79 @@ async def test_another_program_is_not_looked_at(books: Books) -> None:
     assert not await find_differences(other.id)
     everywhere = await find_differences(None)
     assert books.member.id in {finding.account_id for finding in everywhere}
+
+
+# What nothing ties to a program is found only where all programs are looked at.
+ADRIFT = {
+    "an event's outcome": (
+        "every outcome, award and place in the queue has its event",
+        "INSERT INTO event_outcome (event_id, points, processed_at) VALUES ($1, 0, now())",
+    ),
+    "a queued event": (
+        "every outcome, award and place in the queue has its event",
+        "INSERT INTO event_queue (member_id, occurred_at, event_id) VALUES ($1, now(), gen_random_uuid())",
+    ),
+    "an award": (
+        "every outcome, award and place in the queue has its event",
+        "INSERT INTO award (event_id, rule_id, rule_version, desired, points, available_at, steps)"
+        " VALUES ($1, gen_random_uuid(), 1, 1, 0, now(), '[]')",
+    ),
+    "a lot": (
+        "whatever is kept of an account has that account",
+        "INSERT INTO lot VALUES ($1, 'infinity', 1, '2026-01-01', 5, 5, false, true)",
+    ),
+    "an allocation": (
+        "whatever is kept of an account has that account",
+        "INSERT INTO allocation VALUES ($1, 1, 1, 'infinity', 5)",
+    ),
+    "a counter": (
+        "whatever is kept of an account has that account",
+        "INSERT INTO earning_counter VALUES ($1, gen_random_uuid(), '2026-01-01', 5)",
+    ),
+}
+
+
+@pytest.mark.parametrize("thing", ADRIFT)
+async def test_what_belongs_to_nobody_is_found_among_all_programs(books: Books, thing: str) -> None:
+    check, statement = ADRIFT[thing]
+    nobody = new_id()
+    async with connection() as sql:
+        changed = sql.transaction()
+        await changed.start()
+        try:
+            await sql.execute(statement, nobody)
+            accounts = "SELECT * FROM account WHERE $1::uuid IS NULL OR program_id = $1"
+            found = {
+                program_id: await sql.fetch(f"WITH a AS ({accounts}) {CHECKS[check]}", program_id)
+                for program_id in (None, books.program.id)
+            }
+        finally:
+            await changed.rollback()
+    assert nobody in {row[0] for row in found[None]}
+    assert not found[books.program.id]
+
+
+async def test_a_purchase_with_limits_and_lines_verifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sound books with what the others have not: lines, a cap that is reached, points that wait, a zone."""
+    set_now(monkeypatch, 2026, 3, 28, 23, 30)
+    program = await new_program(
+        expiry=rolling(1), max_points_per_day=15, pending_days=1, timezone="Europe/London"
+    )
+    await new_rule(program, "1.5")
+    await new_rule(program, fixed=3)
+    member = await new_member(program)
+    lines = [Line("a", Decimal("4.10")), Line("b", Decimal("3.31"))]
+    for amount, of in ((None, lines), ("3.33", None), (8, None)):
+        (recorded,) = await record_now(program.id, [(purchase(amount, lines=of), by_id(member))])
+        assert recorded.event
+    assert (
+        await _column("SELECT available_at FROM award WHERE event_id = $1", recorded.event.id)
+        == [datetime(2026, 3, 29, tzinfo=UTC)] * 2
+    )
+    assert not await find_differences(program.id)
+    set_now(monkeypatch, 2026, 4, 5, 23, 30)
+    await post(program, member, EntryKind.REDEEM, 2)
+    assert not await find_differences(program.id)
 
 
 async def test_a_check_tells_of_no_more_than_it_promises() -> None:
@@ -202,7 +353,6 @@ async def test_looking_is_harmless_beside_a_writer(books: Books) -> None:
 
 # What cannot be computed a second time, or does not matter.
 UNPROVEN = {
-    "account.active_on",  # starts where the account was opened, and follows the program's local days
     "account.next_due",  # may be early; late is found
     "ledger_entry.matures_on",  # where the points could be spent at once, the ledger goes by its own day
     "lot.matures_on",  # once it has matured
