@@ -137,12 +137,13 @@ def _explain(error: Exception) -> str | None:
 
     from app.embedded import StartError
     from app.errors import Denied, Refused, Unavailable
+    from app.imports.errors import ImportFileError
 
     if isinstance(error, ValidationError) and error.title == "Settings":
         return "; ".join(
             f"{_variable(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()
         )
-    if isinstance(error, (StartError, Refused, Denied, Unavailable)):
+    if isinstance(error, (StartError, Refused, Denied, Unavailable, ImportFileError)):
         return str(error)
     if isinstance(error, (InvalidAuthorizationSpecificationError, InvalidCatalogNameError, ConnectionLost)):
         return f"PostgreSQL: {error}"

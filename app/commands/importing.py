@@ -5,7 +5,7 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -64,7 +64,8 @@ def purchases(
 
     Times without an offset are the program's; line amounts are quantity times unit price, rounded
     half up to the currency's digits. Can be stopped and run again: what is there already is
-    recognised by its order id. An order with a bad row is turned away as a whole.
+    recognised by its order id. An order with a bad row is turned away as a whole. Where no row is
+    turned away, the rejects of an earlier run are removed.
     """
     import uvloop
 
@@ -73,6 +74,7 @@ def purchases(
 
     target = rejects or Path(f"{file.name}.rejects.csv")
     names = _columns(columns)
+    _check_writable(target, file)
     with ready_servers(redis=False) as settings:
         contents, summary = uvloop.run(
             _import(settings, file, program, names, enroll, skip_prefix or [], time_format, target)
@@ -80,6 +82,27 @@ def purchases(
     refused = rejected_rows(file, summary.refused)
     _write_rejects(target, contents.header, refused, append=bool(contents.rejects))
     _print(contents, summary, [*contents.rejects, *refused], target)
+
+
+def _check_writable(target: Path, file: Path) -> None:
+    """Find out that rejects cannot be written before anything is recorded; leave what is there as it is."""
+    from app.imports.errors import ImportFileError
+
+    try:
+        there = target.exists()
+        if there and target.samefile(file):
+            raise ImportFileError(f"The rejects would overwrite {file}: name another file with --rejects.")
+        target.open("ab").close()
+        if not there:
+            target.unlink()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def _unwritable(target: Path, error: OSError) -> Exception:
+    from app.imports.errors import ImportFileError
+
+    return ImportFileError(f"The rejects cannot be written to {target}: {error.strerror or error}.")
 
 
 def _columns(text: str) -> dict[str, str]:
@@ -119,10 +142,16 @@ async def _import(
     await database.connect(settings, "laurel-import")
     size = os.stat(file).st_size
     bar = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    console = Console(stderr=True)
     try:
         policy = await recent_policy((await named_program(slug)).id)
+        # Only for people: whoever keeps the output wants nothing but what went wrong.
         with Progress(
-            *bar, MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+            *bar,
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
         ) as progress:
             reading = progress.add_task("Reading", total=size)
             contents = read_purchases(
@@ -150,20 +179,32 @@ async def _import(
 def _write_rejects(
     target: Path, header: Sequence[str], rejects: Sequence["Reject"], append: bool = False
 ) -> None:
-    """Write the rows that were turned away as they were, with two columns more: which row, and why."""
-    if not rejects:
-        return
-    with target.open("a" if append else "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if not append:
-            writer.writerow([*header, "row", "reason"])
-        width = len(header)
-        writer.writerows(
-            (*row, number, reason)
-            if len(row) >= width
-            else (*row, *[""] * (width - len(row)), number, reason)
-            for number, row, reason in rejects
-        )
+    """Write the rows that were turned away as they were, with two columns more: which row, and why.
+
+    Without any, a file that an earlier run has left is removed.
+    """
+    try:
+        if rejects:
+            # Bytes that are not UTF-8 go back as they came.
+            with target.open(
+                "a" if append else "w", newline="", encoding="utf-8", errors="surrogateescape"
+            ) as file:
+                _write_rows(file, header, rejects, append)
+        elif not append and target.is_file():
+            target.unlink()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def _write_rows(file: IO[str], header: Sequence[str], rejects: Sequence["Reject"], append: bool) -> None:
+    writer = csv.writer(file)
+    if not append:
+        writer.writerow([*header, "row", "reason"])
+    width = len(header)
+    writer.writerows(
+        (*row, number, reason) if len(row) >= width else (*row, *[""] * (width - len(row)), number, reason)
+        for number, row, reason in rejects
+    )
 
 
 def _print(contents: "Contents", summary: "Summary", rejects: Sequence["Reject"], target: Path) -> None:
@@ -199,4 +240,4 @@ def _kind(reason: str) -> str:
     """Return a reason without what differs from row to row, so that it can be counted."""
     import re
 
-    return re.sub(r"'[^']*'|\b\d[\d.]*\b", "…", reason)
+    return re.sub(r"'[^']*'|(?<!\w-)\b\d(?:[\d.,]*\d)?\b", "…", reason)

@@ -6,16 +6,20 @@ import gzip
 import io
 import lzma
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
+
+from app.imports.errors import ImportFileError
+from app.imports.values import Amounts, Ids, Texts, Times
 
 COLUMNS = (
     "order_id",
@@ -32,12 +36,8 @@ COLUMNS = (
 """What a line can have. `amount` stands for the whole line, in place of `quantity` times `unit_price`."""
 
 _REQUIRED = ("order_id", "member_id", "occurred_at", "sku")
-_SPREADSHEET_ID = re.compile(r"\d+\.0+")
-_EXACT = Context(prec=60)
-
-
-class ImportFileError(Exception):
-    """The file as a whole cannot be imported; the message says why."""
+_ESCAPED = re.compile("[\udc80-\udcff]")
+"""What stands for a byte that is not UTF-8, as errors="surrogateescape" puts it."""
 
 
 class OrderLine(msgspec.Struct, gc=False):
@@ -86,8 +86,11 @@ class Contents:
     skipped_lines: int = 0
 
 
-def open_text(path: Path) -> tuple[IO[str], IO[bytes]]:
+def open_text(path: Path, errors: str = "surrogateescape") -> tuple[io.TextIOWrapper, IO[bytes]]:
     """Open a CSV file that may be packed with gzip or xz, whatever its name says.
+
+    Args:
+        errors: what becomes of bytes that are not UTF-8, as `open` takes it.
 
     Returns:
         The text to read, and the file below it, whose position tells the progress.
@@ -103,114 +106,34 @@ def open_text(path: Path) -> tuple[IO[str], IO[bytes]]:
         stream = cast("IO[bytes]", gzip.open(raw))  # noqa: SIM115 - closed by whoever reads the text
     elif magic == b"\xfd7zXZ\x00":
         stream = lzma.open(raw)  # noqa: SIM115
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), raw
-
-
-def clean_id(value: str) -> str:
-    """Return an id as it was before a spreadsheet took it for a number: 17850.0 is 17850."""
-    value = value.strip()
-    return value.partition(".")[0] if value.endswith("0") and _SPREADSHEET_ID.fullmatch(value) else value
-
-
-# A file repeats itself: what was read once is looked up the next time, at a tenth of the cost.
-
-
-class _Ids(dict[str, str]):
-    """Ids by what the file has for them."""
-
-    def __missing__(self, value: str) -> str:
-        known = self[value] = clean_id(value)
-        return known
-
-
-class _Texts(dict[str, str | None]):
-    """Texts by what the file has for them; None for nothing but spaces."""
-
-    def __missing__(self, value: str) -> str | None:
-        known = self[value] = value.strip() or None
-        return known
-
-
-class _Times(dict[str, datetime]):
-    """Times by what the file has for them; those without an offset are the zone's."""
-
-    def __init__(self, zone: ZoneInfo, format: str | None) -> None:
-        super().__init__()
-        self._zone = zone
-        self._format = format
-
-    def __missing__(self, value: str) -> datetime:
-        known = self[value] = self._parse(value.strip())
-        return known
-
-    def _parse(self, text: str) -> datetime:
-        try:
-            if self._format is None:
-                time = datetime.fromisoformat(text)
-            else:
-                time = datetime.strptime(text, self._format)
-        except ValueError:
-            example = "2026-11-22 14:30:00" if self._format is None else self._format
-            raise ValueError(f"{text!r} is not a time such as {example}.") from None
-        if time.tzinfo is None:
-            time = time.replace(tzinfo=self._zone)
-        return time.astimezone(UTC)
-
-
-def _number(text: str, what: str) -> Decimal:
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f"{what} {text!r} is not a number.") from None
-    if not number.is_finite():
-        raise ValueError(f"{what} {text!r} is not a number.")
-    return number
-
-
-class _Amounts(dict[tuple[str | None, str], tuple[Decimal, Decimal]]):
-    """Quantities and amounts of lines by what the file has for quantity and amount, or unit price."""
-
-    def __init__(self, whole: bool, digits: int) -> None:
-        super().__init__()
-        self._whole = whole
-        self._cent = Decimal(1).scaleb(-digits)
-
-    def __missing__(self, value: tuple[str | None, str]) -> tuple[Decimal, Decimal]:
-        pieces, money = value
-        quantity = Decimal(1) if pieces is None else _number(pieces, "The quantity")
-        if quantity <= 0:
-            raise ValueError(f"The quantity {quantity} is not more than 0: returns are not purchases.")
-        if self._whole:
-            amount = _number(money, "The amount")
-        else:
-            amount = _EXACT.multiply(quantity, _number(money, "The unit price"))
-        if amount < 0:
-            raise ValueError(f"The amount {amount} is negative.")
-        known = self[value] = quantity, amount.quantize(self._cent, ROUND_HALF_UP, _EXACT)
-        return known
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors=errors, newline=""), raw
 
 
 class _Reader:
     """Turns rows into lines of orders; which column holds what was settled from the header."""
 
-    def __init__(self, header: Sequence[str], columns: dict[str, str], times: _Times, digits: int) -> None:
+    def __init__(self, header: Sequence[str], columns: dict[str, str], times: Times, digits: int) -> None:
         at = self._positions(header, columns)
         self.order, self._member, self._time, self._sku = (at[name] for name in _REQUIRED)
         self._quantity = at.get("quantity")
         self._money = at["amount"] if "amount" in at else at["unit_price"]
         self._name, self._category, self._brand = (at.get(name) for name in ("name", "category", "brand"))
-        self._width = max(at.values()) + 1
-        self._amounts = _Amounts("amount" in at, digits)
+        self._needed, self._width = max(at.values()) + 1, len(header)
+        self._amounts = Amounts("amount" in at, digits)
         self._times = times
-        self.ids = _Ids()
-        self._texts = _Texts()
+        self.ids = Ids()
+        self._texts = Texts()
 
     @staticmethod
     def _positions(header: Sequence[str], columns: dict[str, str]) -> dict[str, int]:
         names = [name.strip() for name in header]
+        if _is_escaped(names):
+            raise ImportFileError("The first row is not UTF-8: save the file as CSV in UTF-8.")
         at = {}
         for logical in COLUMNS:
             name = columns.get(logical, logical)
+            if names.count(name) > 1:
+                raise ImportFileError(f"The file has more than one column {name!r}.")
             if name in names:
                 at[logical] = names.index(name)
             elif logical in columns:
@@ -233,8 +156,10 @@ class _Reader:
         Raises:
             ValueError: the row is bad; the message says why.
         """
-        if len(row) < self._width:
-            raise ValueError(f"The row has {len(row)} columns, and {self._width} are needed.")
+        if not self._needed <= len(row) <= self._width:
+            if len(row) > self._width:
+                raise ValueError(f"The row has {len(row)} columns, and the header has {self._width}.")
+            raise ValueError(f"The row has {len(row)} columns, and {self._needed} are needed.")
         ids, texts = self.ids, self._texts
         member = ids[row[self._member]]
         if not member:
@@ -279,12 +204,22 @@ class _Orders:
             elif member != order.member_id:
                 raise ValueError(f"The order belongs to member {order.member_id} on its first line.")
         except ValueError as error:
-            self._contents.rejects.append(Reject(number, row, str(error)))
-            if order_id:
-                self._bad.setdefault(order_id, number)
+            self._reject(number, order_id, row, str(error))
             return
         order.lines.append(line)
         order.rows.append(number)
+
+    def add_if_utf8(self, number: int, order_id: str, row: Sequence[str]) -> None:
+        """Add a line of a file that was found to hold bytes that are not UTF-8."""
+        if _is_escaped(row):
+            self._reject(number, order_id, row, "The row is not UTF-8.")
+        else:
+            self.add(number, order_id, row)
+
+    def _reject(self, number: int, order_id: str, row: Sequence[str], reason: str) -> None:
+        self._contents.rejects.append(Reject(number, row, reason))
+        if order_id:
+            self._bad.setdefault(order_id, number)
 
     def finish(self) -> dict[int, str]:
         """Hand over the good orders by time; return the rows of spoiled ones, with the reason."""
@@ -295,6 +230,10 @@ class _Orders:
             spoiled |= dict.fromkeys(order.rows if order else (), reason)
         self._contents.orders = sorted(self._orders.values(), key=_time_of)
         return spoiled
+
+
+def _is_escaped(row: Sequence[str]) -> bool:
+    return _ESCAPED.search("".join(row)) is not None
 
 
 def _time_of(order: Order) -> datetime:
@@ -343,41 +282,64 @@ def read_purchases(
         ImportFileError: the file is empty, lacks a column, or is not what it seems to be.
         OSError: it cannot be read.
     """
-    text, raw = open_text(path)
-    with raw, text, _uncollected():
-        rows = csv.reader(text)
-        header: list[str] | None = None
-        try:
-            header = next(rows, None)
-            if header is None:
-                raise ImportFileError("The file is empty.")
-            contents = Contents(header)
-            reader = _Reader(header, columns, _Times(zone, time_format), digits)
-            orders = _Orders(contents, reader)
-            skipped: set[str] = set()
-            prefixes = tuple(skip_prefixes)
-            order_at, ids, add = reader.order, reader.ids, orders.add
-            for number, row in enumerate(rows, start=2):
-                if not row:
-                    continue
-                contents.lines_read += 1
-                if not number % 5000:
-                    advance(raw.tell())
-                order_id = ids[row[order_at]] if len(row) > order_at else ""
-                if prefixes and order_id.startswith(prefixes):
-                    skipped.add(order_id)
-                    contents.skipped_lines += 1
-                else:
-                    add(number, order_id, row)
-        except (UnicodeDecodeError, csv.Error, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-            rows_read = contents.lines_read if header else 0
-            raise ImportFileError(
-                f"After {rows_read} rows the file cannot be read as CSV in UTF-8: {error}"
-            ) from error
-    contents.skipped_orders = len(skipped)
+    times = Times(zone, time_format)
+
+    def read(errors: str) -> tuple[Contents, _Orders]:
+        text, raw = open_text(path, errors)
+        with raw, text, _uncollected():
+            return _read(text, raw.tell, columns, times, digits, tuple(skip_prefixes), advance)
+
+    try:
+        contents, orders = read("strict")
+    except UnicodeDecodeError:
+        # From the start, with a look at every row, which is too dear for files that do not need it.
+        contents, orders = read("surrogateescape")
     contents.rejects += rejected_rows(path, orders.finish())
     contents.rejects.sort(key=lambda reject: reject.number)
     return contents
+
+
+def _read(
+    text: io.TextIOWrapper,
+    position: Callable[[], int],
+    columns: dict[str, str],
+    times: Times,
+    digits: int,
+    prefixes: tuple[str, ...],
+    advance: Callable[[int], object],
+) -> tuple[Contents, _Orders]:
+    rows = csv.reader(text)
+    number = 0
+    try:
+        header = next(rows, None)
+        if header is None:
+            raise ImportFileError("The file is empty.")
+        number = 1
+        contents = Contents(header)
+        reader = _Reader(header, columns, times, digits)
+        orders = _Orders(contents, reader)
+        skipped: set[str] = set()
+        order_at, ids = reader.order, reader.ids
+        add = orders.add if text.errors == "strict" else orders.add_if_utf8
+        for number, row in enumerate(rows, start=2):
+            if not row:
+                continue
+            contents.lines_read += 1
+            if not number % 5000:
+                advance(position())
+            order_id = ids[row[order_at]] if len(row) > order_at else ""
+            if prefixes and order_id.startswith(prefixes):
+                skipped.add(order_id)
+                contents.skipped_lines += 1
+            else:
+                add(number, order_id, row)
+    except csv.Error as error:
+        # The reader could go on, but not say what it has swallowed: mostly a quote is not closed.
+        raise ImportFileError(f"Row {number + 1} cannot be read as CSV: {error}.") from error
+    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
+        raise ImportFileError(f"After row {number} the file cannot be read: {error}") from error
+    contents.skipped_orders = len(skipped)
+    return contents, orders
 
 
 def rejected_rows(path: Path, reasons: Mapping[int, str]) -> list[Reject]:

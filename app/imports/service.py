@@ -4,7 +4,7 @@ An import can be stopped at any moment and run again: what is there already is r
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID
@@ -12,6 +12,7 @@ from zlib import crc32
 
 from app.database import connection
 from app.earning.recording import Recorded, record_now
+from app.errors import ErrorCode, UserError
 from app.imports.purchases import Order
 from app.members.inputs import NewMember
 from app.members.reads import MemberRef
@@ -66,8 +67,18 @@ def _chunks(orders: Sequence[Order]) -> Iterator[list[Order]]:
         yield chunk
 
 
-async def _enroll(program_id: UUID, orders: Sequence[Order], known: set[str]) -> int:
-    """Enrol the members of orders whom nobody has seen yet, as of their first order; return how many."""
+def _reason(errors: Iterable[UserError]) -> str:
+    return " ".join(error.message for error in errors)
+
+
+async def _enroll(
+    program_id: UUID, orders: Sequence[Order], known: set[str], summary: Summary
+) -> dict[str, str]:
+    """Enrol the members of orders whom nobody has seen yet, as of their first order.
+
+    Returns:
+        Why members could not be enrolled, by their id; they are tried again with their next orders.
+    """
     first: dict[str, NewMember] = {}
     for order in orders:
         if order.member_id not in known:
@@ -75,15 +86,24 @@ async def _enroll(program_id: UUID, orders: Sequence[Order], known: set[str]) ->
                 order.member_id, NewMember(external_id=order.member_id, joined_at=order.occurred_at)
             )
     if not first:
-        return 0
+        return {}
+    strangers: dict[str, str] = {}
     results = await enroll_members(program_id, list(first.values()))
-    known.update(first)
-    return sum(1 for result in results if result.member is not None and not result.replayed)
+    for name, result in zip(first, results, strict=True):
+        if result.member is None:
+            strangers[name] = f"The member cannot be enrolled: {_reason(result.errors)}"
+        else:
+            known.add(name)
+            summary.enrolled += not result.replayed
+    return strangers
 
 
-def _count(summary: Summary, order: Order, result: Recorded) -> None:
+def _count(summary: Summary, order: Order, result: Recorded, strangers: Mapping[str, str]) -> None:
     if result.event is None:
-        summary.refused |= dict.fromkeys(order.rows, " ".join(error.message for error in result.errors))
+        reason = _reason(result.errors)
+        if all(error.code is ErrorCode.NOT_FOUND for error in result.errors):
+            reason = strangers.get(order.member_id, reason)
+        summary.refused |= dict.fromkeys(order.rows, reason)
         return
     summary.members.add(order.member_id)
     if result.replayed:
@@ -128,11 +148,10 @@ async def import_purchases(
     async def work_through(lane: Sequence[Order]) -> None:
         known: set[str] = set()
         for chunk in _chunks(lane):
-            if enroll:
-                summary.enrolled += await _enroll(program_id, chunk, known)
+            strangers = await _enroll(program_id, chunk, known, summary) if enroll else {}
             incoming = [(order, MemberRef(external_id=order.member_id)) for order in chunk]
             for order, result in zip(chunk, await record_now(program_id, incoming), strict=True):
-                _count(summary, order, result)
+                _count(summary, order, result, strangers)
             advance(len(chunk))
 
     lanes = [asyncio.create_task(work_through(lane)) for lane in _lanes(orders)]

@@ -145,3 +145,25 @@ async def test_the_earlier_purchase_is_served_first_where_the_daily_cap_leaves_l
             program_id,
         )
     assert {row["external_id"]: row["points"] for row in rows} == {"early": 70, "late": 30}
+
+
+@pytest.mark.parametrize("member", ["a\x00b", "a\tb", "x" * 256])
+async def test_rows_of_a_member_who_cannot_be_enrolled_say_why(tmp_path, member):
+    program_id = await _program("1")
+    path = _write(
+        tmp_path / "f.csv",
+        ("1", member, "2026-01-02 10:00", "A", "1", "3.00"),
+        ("2", "good", "2026-01-02 10:00", "A", "1", "3.00"),
+    )
+    orders = read_purchases(path, {}, LONDON, 2).orders
+    summary = await import_purchases(program_id, orders, enroll=True)
+    assert (summary.orders, summary.enrolled) == (1, 1)
+    assert summary.refused.keys() == {2}
+    assert summary.refused[2].startswith("The member cannot be enrolled: External id must ")
+
+
+async def test_an_order_with_a_fault_of_its_own_keeps_that_as_its_reason(tmp_path):
+    program_id = await _program("1")
+    path = _write(tmp_path / "f.csv", ("1", "m", "1890-01-02 10:00", "A", "1", "3.00"))
+    summary = await import_purchases(program_id, read_purchases(path, {}, LONDON, 2).orders, enroll=True)
+    assert summary.refused == {2: "The purchase lies before 1970."}

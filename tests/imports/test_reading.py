@@ -8,7 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.imports.purchases import ImportFileError, clean_id, read_purchases
+from app.imports.errors import ImportFileError
+from app.imports.purchases import read_purchases
+from app.imports.values import clean_id
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HEADER = "order_id,member_id,occurred_at,sku,quantity,unit_price\n"
@@ -84,6 +86,18 @@ def test_ids_that_a_spreadsheet_took_for_numbers_are_read_as_they_were(given, re
         ("1,m,2026-01-02 10:00,A,-1,1.00", "returns are not purchases"),
         ("1,m,2026-01-02 10:00,A,1,-1.00", "is negative"),
         ("1,m,2026-01-02 10:00", "columns"),
+        ("1,m,2026-01-02 10:00,A,1e300,1e300", "'1e300' is not a number"),
+        ("1,m,2026-01-02 10:00,A,1,1e400", "'1e400' is not a number"),
+        ("1,m,2026-01-02 10:00,A,1_0,1.00", "'1_0' is not a number"),
+        ("1,m,2026-01-02 10:00,A,٣,1.00", "'٣' is not a number"),
+        ("1,m,2026-01-02 10:00,A,1,1e3", "'1e3' is not a number"),
+        ("1,m,2026-01-02 10:00,A,1,.5", "'.5' is not a number"),
+        ("1,m,2026-01-02 10:00,A,1,", "'' is not a number"),
+        ("1,m,2026-01-02 10:00,A,1000000000001,1.00", "is more than 1,000,000,000,000"),
+        ("1,m,2026-01-02 10:00,A,1," + "9" * 5000, "is more than 1,000,000,000,000"),
+        ("1,m,0001-01-01T00:00:00+14:00,A,1,1.00", "is not a time"),
+        ("1,m,9999-12-31T23:59:59-14:00,A,1,1.00", "is not a time"),
+        ("1,m,2026-01-02 10:00,A,1,1,50", "The row has 7 columns, and the header has 6."),
     ],
 )
 def test_a_bad_row_is_turned_away_with_its_reason_and_the_rest_goes_on(tmp_path, row, reason):
@@ -132,6 +146,8 @@ def test_a_currency_without_cents_has_none(tmp_path):
         ("a,b\n1,2\n", {}, "order_id"),
         (HEADER, {"sku": "Nope"}, "no column 'Nope'"),
         ("order_id,member_id,occurred_at,sku\n", {}, "quantity and unit_price"),
+        (HEADER.replace("quantity", "sku"), {}, "more than one column 'sku'"),
+        (HEADER + "1,m,2026-01-02 10:00,A,1," + "9" * 200_000 + "\n", {}, "Row 2 cannot be read as CSV"),
     ],
 )
 def test_a_file_that_cannot_be_imported_says_why(tmp_path, text, columns, message):
@@ -152,3 +168,71 @@ def test_times_in_another_form_are_read_as_it_says(tmp_path):
     contents = read_purchases(path, {}, BERLIN, 2, time_format="%d/%m/%Y %H:%M")
     assert [order.occurred_at for order in contents.orders] == [datetime(2026, 1, 2, 9, 0, tzinfo=UTC)]
     assert "is not a time such as %d/%m/%Y %H:%M" in contents.rejects[0].reason
+
+
+def test_a_time_format_that_nothing_can_be_read_by_says_so(tmp_path):
+    path = tmp_path / "purchases.csv"
+    path.write_text(HEADER)
+    for form in ("%d/%d", "%Q", "%"):
+        with pytest.raises(ImportFileError, match="by the format"):
+            read_purchases(path, {}, BERLIN, 2, time_format=form)
+    assert read_purchases(path, {}, BERLIN, 2, time_format="%d %b %Y %I:%M %p %z").orders == []
+
+
+def test_numbers_may_have_spaces_around_them_and_may_be_as_long_as_they_like(tmp_path):
+    contents = _read(tmp_path, HEADER + f"1,m,2026-01-02 10:00,A, 2 ,1.{'3' * 3000}\n")
+    assert contents.orders[0].lines[0].amount == Decimal("2.67")
+
+
+def test_a_row_with_a_bad_byte_is_turned_away_with_its_order_and_the_rest_goes_on(tmp_path):
+    path = tmp_path / "purchases.csv"
+    header = HEADER.strip() + ",name,note\n"
+    path.write_bytes(
+        header.encode()
+        + b"1,m,2026-01-02 10:00,A,1,1.00,Caf\xe9,\n1,m,2026-01-02 10:00,B,1,1.00,Tea,\n"
+        + "2,m,2026-01-02 10:00,A,1,1.00,Café,\n".encode()
+        + b"3,m,2026-01-02 10:00,A,1,1.00,Tea,\xff\n"
+    )
+    contents = read_purchases(path, {}, BERLIN, 2)
+    assert [(order.external_id, order.lines[0].name) for order in contents.orders] == [("2", "Café")]
+    assert [(reject.number, reject.reason) for reject in contents.rejects if reject.number != 3] == [
+        (2, "The row is not UTF-8."),
+        (5, "The row is not UTF-8."),
+    ]
+    assert "Row 2 of the same order" in contents.rejects[1].reason
+    assert contents.lines_read == 4
+
+
+def test_a_file_in_another_encoding_says_so(tmp_path):
+    path = tmp_path / "purchases.csv"
+    path.write_bytes(HEADER.encode("utf-16"))
+    with pytest.raises(ImportFileError, match="not UTF-8"):
+        read_purchases(path, {}, BERLIN, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ('"Big\nmug"', "Big mug"),
+        ('"Big \r\n\r\n mug\n"', "Big mug"),
+        ('"Big\u2028mug"', "Big mug"),
+        ('" \n "', None),
+        (" Mug ", "Mug"),
+        ("", None),
+    ],
+)
+def test_texts_are_read_in_one_line(tmp_path, given, read):
+    header = HEADER.strip() + ",name,category,brand\n"
+    path = tmp_path / "purchases.csv"
+    path.write_bytes((header + f"1,m,2026-01-02 10:00,A,1,1.00,{given},{given},{given}\n").encode())
+    (line,) = read_purchases(path, {}, BERLIN, 2).orders[0].lines
+    assert (line.name, line.category, line.brand) == (read, read, read)
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, lzma.compress])
+def test_a_packed_file_that_is_damaged_says_so(tmp_path, packed):
+    path = tmp_path / "purchases.data"
+    body = packed((HEADER + "".join(f"{n},m,2026-01-02 10:00,A,1,1\n" for n in range(50_000))).encode())
+    path.write_bytes(body[:5000] + bytes(byte ^ 255 for byte in body[5000:5100]) + body[5100:])
+    with pytest.raises(ImportFileError, match="cannot be read"):
+        read_purchases(path, {}, BERLIN, 2)
