@@ -26,7 +26,7 @@ INTERNAL = "INTERNAL"
 TIMEOUT = "TIMEOUT"
 
 _MASKED = "Something went wrong on our side."
-_AWAY = "Something that Laurel needs is not available. Send the same again: what was done is not done twice."
+_AWAY = "Something that Laurel needs is not available; try again: what was done is not done twice."
 
 
 @strawberry.enum(description="What kind of thing is wrong with an input.")
