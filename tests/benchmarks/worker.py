@@ -36,10 +36,10 @@ _PATIENCE_SECONDS = 120.0
 
 # A chunk's time is that of its beginning: from the first chunk's to the last one's all but the last ran.
 _EARNED = """
-SELECT count(*) FILTER (WHERE processed_at < latest),
-    extract(epoch FROM max(processed_at) - min(processed_at))::float8
-FROM event_outcome, (SELECT max(processed_at) AS latest FROM event_outcome WHERE processed_at >= $1) AS t
-WHERE processed_at >= $1
+WITH round AS MATERIALIZED (SELECT processed_at FROM event_outcome WHERE processed_at >= $1),
+ends AS MATERIALIZED (SELECT min(processed_at) AS first, max(processed_at) AS latest FROM round)
+SELECT count(*) FILTER (WHERE processed_at < latest), extract(epoch FROM latest - first)::float8
+FROM round, ends GROUP BY first, latest
 """
 
 
