@@ -47,6 +47,7 @@ enum_type(
 )
 enum_type(
     StepKind,
+    name="AwardStepKind",
     description="What a line of a receipt is about.",
     values={
         "BASE": "What the rule gives by itself.",
@@ -61,7 +62,6 @@ enum_type(
         "BUDGET": "The rule's budget for all members.",
     },
 )
-StepKind.__strawberry_definition__.name = "AwardStepKind"  # type: ignore[attr-defined]
 
 
 @object_type(description="Points for every so much spent.", access=INHERITED)

@@ -34,6 +34,7 @@ _PLACE = re.compile(r"[0-9a-f]{32}:[1-9][0-9]{0,17}", re.ASCII)
 
 enum_type(
     EntryKind,
+    name="LedgerEntryKind",
     description="What an entry of the ledger is.",
     values={
         "EARN": "Points that a rule gave; pending ones at first, where the program lets them wait.",
@@ -46,7 +47,6 @@ enum_type(
         "EXPIRE": "Points whose time was over.",
     },
 )
-EntryKind.__strawberry_definition__.name = "LedgerEntryKind"  # type: ignore[attr-defined]
 
 
 @object_type(description="Points that are about to expire.", access=INHERITED)
