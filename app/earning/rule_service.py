@@ -14,6 +14,7 @@ from app.earning.rulesets import rule_from_row
 from app.errors import ErrorCode, Refused, refuse
 from app.ids import new_id
 from app.paging import Page, PageResult, keyset, page_result
+from app.programs.versions import bump
 
 MAX_RULES = 1000
 """Rules that are not archived, in one program."""
@@ -28,15 +29,10 @@ VALUES ($1, $2, 1, $3, $4, $5, $6, $6)
 """
 
 _NEW_VERSION = """
-INSERT INTO earning_rule_version (rule_id, version, status, definition, created_at)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO earning_rule_version (rule_id, version, status, definition, created_at, rules_version)
+VALUES ($1, $2, $3, $4, $5, $6)
 /* scoped by: rule */
 """
-
-
-async def _bump(sql: asyncpg.Connection, program_id: UUID) -> None:
-    """Tell every process that the program's compiled rules are old. Taken first: rule changes queue here."""
-    await sql.execute("UPDATE program SET rules_version = rules_version + 1 WHERE id = $1", program_id)
 
 
 async def create_rule(program_id: UUID, definition: RuleDefinition, status: RuleStatus) -> Rule:
@@ -57,7 +53,7 @@ async def _insert(program_id: UUID, rule: Rule) -> None:
     definition, status, now = rule.definition, rule.status, rule.created_at
     encoded = msgspec.json.encode(definition)
     async with transaction() as sql:
-        await _bump(sql, program_id)
+        version = await bump(sql, program_id)
         live = await sql.fetchval(
             "SELECT count(*) FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'", program_id
         )
@@ -67,7 +63,7 @@ async def _insert(program_id: UUID, rule: Rule) -> None:
             _NEW_RULE,
             rule.id, program_id, status, definition.trigger, encoded, now,
         )  # fmt: skip
-        await sql.execute(_NEW_VERSION, rule.id, 1, status, encoded, now)
+        await sql.execute(_NEW_VERSION, rule.id, 1, status, encoded, now, version)
 
 
 async def _change(
@@ -81,7 +77,7 @@ async def _change_once(
 ) -> Rule:
     now = clock.now()
     async with transaction() as sql:
-        await _bump(sql, program_id)
+        version = await bump(sql, program_id)
         row = await sql.fetchrow(_RULE + " AND id = $2 FOR UPDATE", program_id, rule_id)
         if row is None:
             raise refuse(ErrorCode.NOT_FOUND, "There is no such rule.", "id")
@@ -104,7 +100,7 @@ async def _change_once(
             " WHERE program_id = $1 AND id = $2",
             program_id, rule.id, changed.version, status, encoded, now,
         )  # fmt: skip
-        await sql.execute(_NEW_VERSION, rule.id, changed.version, status, encoded, now)
+        await sql.execute(_NEW_VERSION, rule.id, changed.version, status, encoded, now, version)
     return changed
 
 
