@@ -21,6 +21,7 @@ from app.keyring import admin_key, secret_key
 from app.metrics import observe
 from app.settings import Settings
 from app.settings import settings as process_settings
+from app.stores.codes import CheckInCodes
 from app.web.static import graphiql_page, web_routes
 from graphql_schema.context import Context, Services, make_context
 from graphql_schema.root import laurel_schema
@@ -34,10 +35,11 @@ def create_app(settings: Settings | None = None) -> Starlette:
         settings: with complete addresses of both servers; those of the process when left out.
     """
     settings = settings or process_settings()
-    tokens = MemberTokens(secret_key(settings))
+    secret = secret_key(settings)
+    tokens = MemberTokens(secret)
     authenticator = Authenticator(admin_key(settings), tokens)
     limiter = RateLimiter(settings)
-    services = Services(tokens, Coalescer())
+    services = Services(tokens, Coalescer(), CheckInCodes(secret))
     health = Health(settings)
 
     def context(request: HTTPConnection, principal: Principal) -> Context:

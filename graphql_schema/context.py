@@ -13,6 +13,7 @@ from structlog.contextvars import get_contextvars
 from app.access.principal import ANONYMOUS, Principal
 from app.access.tokens import MemberTokens
 from app.earning.coalescer import Coalescer
+from app.stores.codes import CheckInCodes
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -24,6 +25,7 @@ class Services:
 
     tokens: MemberTokens
     coalescer: Coalescer
+    codes: CheckInCodes
 
 
 @dataclass(slots=True)

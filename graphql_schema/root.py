@@ -13,6 +13,7 @@ from graphql_schema.ledger import LedgerEntry, LedgerMutations
 from graphql_schema.members import Member, MemberMutations, MemberQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.programs import Program, ProgramMutations, ProgramQueries
+from graphql_schema.stores import Store, StoreMutations, StoreQueries
 
 
 def _merged(name: str, description: str, parts: tuple[type, ...]) -> type:
@@ -25,7 +26,15 @@ def _merged(name: str, description: str, parts: tuple[type, ...]) -> type:
 Query = _merged(
     "Query",
     "What can be read. Everything is of the program that the credential belongs to.",
-    (NodeQueries, ProgramQueries, CredentialQueries, MemberQueries, EventQueries, EarningQueries),
+    (
+        NodeQueries,
+        ProgramQueries,
+        CredentialQueries,
+        MemberQueries,
+        EventQueries,
+        EarningQueries,
+        StoreQueries,
+    ),
 )
 Mutation = _merged(
     "Mutation",
@@ -37,9 +46,10 @@ Mutation = _merged(
         EarningMutations,
         EventMutations,
         LedgerMutations,
+        StoreMutations,
     ),
 )
-NODES: tuple[type, ...] = (Program, ApiKey, Member, LedgerEntry, Event, Award, EarningRule)
+NODES: tuple[type, ...] = (Program, ApiKey, Member, LedgerEntry, Event, Award, EarningRule, Store)
 
 
 def laurel_schema(settings: Settings | None = None) -> LaurelSchema:

@@ -1,16 +1,20 @@
 """Stores, and the codes that are shown in them."""
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import strawberry
 
 from app.access.scopes import Scope
+from app.errors import Refused
 from app.ids import to_global_id
-from app.stores import reads, stores
-from graphql_schema.access import object_type, resolver
+from app.stores import qr, reads, service, stores
+from app.stores.inputs import StoreContent
+from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context
-from graphql_schema.inputs import planned
+from graphql_schema.errors import UserError, user_errors
+from graphql_schema.inputs import changes, given, planned
 from graphql_schema.nodes import Info, Node, finds, key_of, program_of
 from graphql_schema.pagination import AFTER, BEFORE, FIRST, LAST, Connection, connection, page_of
 
@@ -73,6 +77,72 @@ class StoreRef:
         return reads.StoreRef(id=key_of(self.id or "", "Store"))
 
 
+@strawberry.input(
+    description="A store. In an update, what is left out stays as it is, and null clears what can be empty."
+)
+class StoreInput:
+    external_id: str = strawberry.field(
+        description="The store's id in your own systems: 1 to 255 characters, unique within the program."
+    )
+    name: str = strawberry.field(description="1 to 200 characters.")
+    timezone: str | None = strawberry.field(
+        description="The IANA name of a zone, such as Europe/Berlin; null for the program's, which a new"
+        " store has without.",
+        default=strawberry.UNSET,
+    )
+    latitude: float | None = strawberry.field(
+        description="Degrees north of the equator, -90 to 90; only together with longitude.",
+        default=strawberry.UNSET,
+    )
+    longitude: float | None = strawberry.field(
+        description="Degrees east of Greenwich, -180 to 180; only together with latitude.",
+        default=strawberry.UNSET,
+    )
+    radius_meters: int | None = strawberry.field(
+        description="How far from the store a check-in may be: 1 to 100,000, for a store with a position;"
+        " null asks for no position.",
+        default=strawberry.UNSET,
+    )
+
+
+@strawberry.input(description="What code to make.")
+class CheckInCodeInput:
+    store: StoreRef = strawberry.field(description="Where it will be shown.")
+    valid_for_seconds: int | None = strawberry.field(
+        description="5 to 31,536,000 (a year); null for a code to print, which is good for ever.",
+        default=None,
+    )
+
+
+@object_type(description="The store as it is now.", access=INHERITED)
+class StorePayload:
+    store: Store | None = strawberry.field(description="Null when nothing was done.", default=None)
+    user_errors: list[UserError] = strawberry.field(
+        description="What is to be put right; empty when it is done."
+    )
+
+
+@object_type(description="A new code.", access=INHERITED)
+class CheckInCodePayload:
+    code: str | None = strawberry.field(
+        description="What a member's app reads from the picture and sends; null when none was made.",
+        default=None,
+    )
+    expires_at: datetime | None = strawberry.field(
+        description="From then on it is good for nothing; null for a code to print.", default=None
+    )
+    user_errors: list[UserError] = strawberry.field(
+        description="What is to be put right; empty when it is done."
+    )
+
+    @resolver(
+        description="The code as a QR picture: SVG markup, black on white, for a page or a file.",
+        access=INHERITED,
+    )
+    def svg(self) -> str | None:
+        return None if self.code is None else qr.svg(self.code)
+
+
 @object_type(description="")
 class StoreQueries:
     @resolver(description="A store; null when there is none.", scope=READ, member=True)
@@ -94,3 +164,49 @@ class StoreQueries:
         page = page_of("stores", (UUID,), first=first, after=after, last=last, before=before)
         result = await reads.list_stores(program_of(info), page)
         return connection("stores", result, Store.of, lambda store: (store.id,))
+
+
+@object_type(description="")
+class StoreMutations:
+    @resolver(
+        description="Sets up a store. The same externalId with the same content answers with the store that"
+        " is there.",
+        scope=Scope.RULES_WRITE,
+    )
+    async def create_store(
+        self, info: Info, input: Annotated[StoreInput, strawberry.argument(description="The store.")]
+    ) -> StorePayload:
+        try:
+            store = await service.create_store(program_of(info), StoreContent(**given(input)))
+        except Refused as refused:
+            return StorePayload(user_errors=user_errors(refused.errors))
+        return StorePayload(store=Store.of(store), user_errors=[])
+
+    @resolver(description="Changes a store. What happened there before stays.", scope=Scope.RULES_WRITE)
+    async def update_store(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The store's id.")],
+        input: Annotated[StoreInput, strawberry.argument(description="The changes.")],
+    ) -> StorePayload:
+        try:
+            store = await service.update_store(program_of(info), key_of(id, "Store"), changes(input))
+        except Refused as refused:
+            return StorePayload(user_errors=user_errors(refused.errors))
+        return StorePayload(store=Store.of(store), user_errors=[])
+
+    @resolver(
+        description="Makes a signed code to print or to show on a screen, where a new one takes its place"
+        " from time to time. Members check in by it; nothing else can be done with it.",
+        scope=Scope.EVENTS_WRITE,
+    )
+    async def create_check_in_code(
+        self, info: Info, input: Annotated[CheckInCodeInput, strawberry.argument(description="The code.")]
+    ) -> CheckInCodePayload:
+        try:
+            code = await service.create_check_in_code(
+                info.context.services.codes, program_of(info), input.store.value(), input.valid_for_seconds
+            )
+        except Refused as refused:
+            return CheckInCodePayload(user_errors=user_errors(refused.errors))
+        return CheckInCodePayload(code=code.text, expires_at=code.expires_at, user_errors=[])

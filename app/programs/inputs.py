@@ -64,7 +64,12 @@ def check_new(program: NewProgram, problems: Problems) -> None:
         problems.add(message, "slug")
     if program.currency not in MINOR_DIGITS:
         problems.add("Currency must be a code of ISO 4217, such as EUR.", "currency")
-    if program.timezone in _NO_PLACES or program.timezone not in available_timezones():
+    check_timezone(program.timezone, problems)
+
+
+def check_timezone(timezone: str, problems: Problems) -> None:
+    """Note that a timezone is not the name of one; `service.check_zone` asks the database server, too."""
+    if timezone in _NO_PLACES or timezone not in available_timezones():
         problems.add("Timezone must be the IANA name of a zone, such as Europe/Berlin.", "timezone")
 
 
@@ -85,7 +90,7 @@ def check_settings(settings: Mapping[str, Any], problems: Problems) -> None:
         elif name == "point_cost":
             _check_point_cost(value, problems)
         elif name == "expiry":
-            _check_expiry(value, problems)
+            check_expiry(value, problems)
         else:
             assert name in {"rounding", "multiplier_stacking"}, name
 
@@ -97,7 +102,8 @@ def _check_point_cost(cost: Decimal, problems: Problems) -> None:
         problems.add(f"Point cost can have at most {POINT_COST_DIGITS} decimal places.", "point_cost")
 
 
-def _check_expiry(expiry: ExpiryPolicy, problems: Problems) -> None:
+def check_expiry(expiry: ExpiryPolicy, problems: Problems) -> None:
+    """Note what is wrong with an expiry policy, below the field `expiry`."""
     counted = expiry.kind in COUNTED_IN_MONTHS
     if counted and expiry.months is None:
         problems.add(f"Expiry months are needed for {expiry.kind}.", "expiry", "months")

@@ -45,7 +45,7 @@ async def create_program(program: NewProgram) -> tuple[Program, str]:
     settings = {name: getattr(program, name) for name in SETTINGS}
     check_settings(settings, problems)
     problems.refuse_any()
-    await _check_zone(program.timezone)
+    await check_zone(program.timezone)
 
     async def create() -> tuple[Program, str]:
         moment = clock.now()
@@ -72,8 +72,12 @@ async def create_program(program: NewProgram) -> tuple[Program, str]:
         raise refuse(ErrorCode.ALREADY_EXISTS, "Another program has this slug.", "slug") from None
 
 
-async def _check_zone(timezone: str) -> None:
-    """Refuse a zone that PostgreSQL, whose list may be older than Python's, cannot count days in."""
+async def check_zone(timezone: str) -> None:
+    """Refuse a zone that PostgreSQL, whose list may be older than Python's, cannot count days in.
+
+    Raises:
+        Refused: INVALID for `timezone`.
+    """
     async with connection() as sql:
         known = await sql.fetchval("SELECT true FROM pg_timezone_names WHERE name = $1", timezone)
     if not known:

@@ -16,6 +16,7 @@ from app.earning.coalescer import Coalescer
 from app.earning.rule_service import create_rule
 from app.earning.rules import RuleStatus
 from app.programs.service import create_program
+from app.stores.codes import CheckInCodes
 from graphql_schema.context import Context, Services
 from graphql_schema.root import laurel_schema
 
@@ -32,7 +33,7 @@ async def context():
     await coalescer.start()
     yield lambda: Context(
         Principal(PrincipalKind.API_KEY, "readme", PROGRAM_SCOPES, program.id),
-        maybe_services=Services(MemberTokens("secret"), coalescer),
+        maybe_services=Services(MemberTokens("secret"), coalescer, CheckInCodes("secret")),
     )
     await coalescer.stop()
 
