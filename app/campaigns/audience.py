@@ -15,7 +15,7 @@ class Audience(msgspec.Struct, frozen=True, omit_defaults=True):
     stores: tuple[UUID, ...] = ()
 
     def distinct(self) -> "Audience":
-        """Return the same audience with every id once, in one order: same audiences are equal."""
+        """Return the same audience with every id once and in order, so that the same ones are equal."""
         return Audience(tuple(sorted(set(self.tiers))), tuple(sorted(set(self.stores))))
 
 
