@@ -1,5 +1,7 @@
 """Check-in codes as pictures."""
 
+from io import BytesIO
+
 import segno
 
 QUIET_MODULES = 4
@@ -15,12 +17,17 @@ def svg(text: str) -> str:
     behind it.
     """
     code = segno.make_qr(text, error="m", boost_error=False)
-    return code.svg_inline(
+    markup = BytesIO()
+    code.save(
+        markup,
+        kind="svg",
         border=QUIET_MODULES,
         light="#fff",
         title=_TITLE,
-        svgns=True,
+        xmldecl=False,
         omitsize=True,
+        nl=False,
         svgclass=None,
         lineclass=None,
     )
+    return markup.getvalue().decode()
