@@ -24,6 +24,7 @@ from graphql_schema.scalars import JSON
 if TYPE_CHECKING:
     from graphql_schema.events import Event
     from graphql_schema.ledger import Balance, LedgerEntry
+    from graphql_schema.tiers import Tier
 
 READ = (Scope.MEMBERS_READ, Scope.MEMBERS_WRITE)
 
@@ -79,6 +80,15 @@ class Member(Node):
         balance = await info.context.loader(load_balances).load(self.key)
         assert balance, "every member has an account"
         return balance
+
+    @resolver(
+        description="The tier that the member has now: given by hand, or else the one where everybody starts;"
+        " null when there is none."
+    )
+    async def tier(self, info: Info) -> Annotated["Tier", strawberry.lazy("graphql_schema.tiers")] | None:
+        from graphql_schema.tiers import load_member_tiers
+
+        return await info.context.loader(load_member_tiers).load(self.key)
 
     @resolver(description="The member's entries, newest first.")
     async def ledger(

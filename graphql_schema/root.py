@@ -6,6 +6,7 @@ from strawberry.tools import merge_types
 
 from app.settings import Settings
 from graphql_schema.build import LaurelSchema, build_schema
+from graphql_schema.campaigns import Campaign, CampaignMutations, CampaignQueries
 from graphql_schema.credentials import ApiKey, CredentialMutations, CredentialQueries
 from graphql_schema.earning import Award, EarningMutations, EarningQueries, EarningRule
 from graphql_schema.events import Event, EventMutations, EventQueries
@@ -14,6 +15,7 @@ from graphql_schema.members import Member, MemberMutations, MemberQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.programs import Program, ProgramMutations, ProgramQueries
 from graphql_schema.stores import Store, StoreMutations, StoreQueries
+from graphql_schema.tiers import Tier, TierMutations, TierQueries
 
 
 def _merged(name: str, description: str, parts: tuple[type, ...]) -> type:
@@ -34,6 +36,8 @@ Query = _merged(
         EventQueries,
         EarningQueries,
         StoreQueries,
+        TierQueries,
+        CampaignQueries,
     ),
 )
 Mutation = _merged(
@@ -47,9 +51,22 @@ Mutation = _merged(
         EventMutations,
         LedgerMutations,
         StoreMutations,
+        TierMutations,
+        CampaignMutations,
     ),
 )
-NODES: tuple[type, ...] = (Program, ApiKey, Member, LedgerEntry, Event, Award, EarningRule, Store)
+NODES: tuple[type, ...] = (
+    Program,
+    ApiKey,
+    Member,
+    LedgerEntry,
+    Event,
+    Award,
+    EarningRule,
+    Store,
+    Tier,
+    Campaign,
+)
 
 
 def laurel_schema(settings: Settings | None = None) -> LaurelSchema:

@@ -1,6 +1,6 @@
 """Campaigns, read: all of a program, some by id, or a page of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -72,20 +72,19 @@ async def get_campaigns(program_id: UUID, campaign_ids: Sequence[UUID]) -> list[
 
 
 async def list_campaigns(
-    program_id: UUID, page: Page, moment: datetime, status: CampaignStatus | None = None
+    program_id: UUID, page: Page, moment: datetime, statuses: Collection[CampaignStatus]
 ) -> PageResult[Campaign]:
-    """Return a page of a program's campaigns, in the order in which they were made.
+    """Return a page of a program's campaigns that are in one of these statuses, in the order of their making.
 
     Args:
         page: its keys are (id,).
-        moment: at which they are in `status`.
-        status: None for all of them.
+        moment: at which they are in that status.
     """
     part = keyset(("c.id",), page=page, first_param=4)
     async with connection() as sql:
         rows = await sql.fetch(
-            f"{_CAMPAIGNS} AND ($2::text IS NULL OR {_STATUS} = $2) AND {part.where}"
+            f"{_CAMPAIGNS} AND {_STATUS} = ANY($2::text[]) AND {part.where}"
             f" ORDER BY {part.order_by} LIMIT {part.limit}",
-            program_id, status, moment, *part.args,
+            program_id, list(statuses), moment, *part.args,
         )  # fmt: skip
     return page_result([_campaign(row) for row in rows], page)

@@ -1,6 +1,6 @@
 """Tiers: made, changed with a history of their factors, and given to members by hand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,7 +18,7 @@ from app.members.reads import MemberRef, MemberRow
 from app.members.service import lock_member
 from app.programs.versions import bump
 from app.tiers.inputs import NewTier, check_reason, check_tier
-from app.tiers.reads import load_tiers
+from app.tiers.reads import load_tiers, tiers_at
 from app.tiers.tiers import Tier
 from app.validation import Problems
 
@@ -139,6 +139,13 @@ async def get_tiers(program_id: UUID) -> list[Tier]:
     """Return all tiers of a program, by threshold."""
     async with connection() as sql:
         return await load_tiers(sql, program_id)
+
+
+async def get_current_tiers(program_id: UUID, member_ids: Sequence[UUID]) -> list[UUID | None]:
+    """Return which tier each member was given for now, in the order of the ids, as `tiers_at` does."""
+    now = clock.now()
+    async with connection() as sql:
+        return await tiers_at(sql, program_id, [(member_id, now) for member_id in member_ids])
 
 
 async def set_member_tier(
