@@ -122,6 +122,22 @@ CREATE_RULE = """mutation ($input: EarningRuleInput!) {
         earningRule { id version status name } userErrors { code field message }
     }
 }"""
+CREATE_TIER = """mutation ($input: TierInput!) {
+    createTier(input: $input) {
+        tier { id name rank threshold multiplier benefits } userErrors { code field message }
+    }
+}"""
+CREATE_CAMPAIGN = """mutation ($input: CampaignInput!) {
+    createCampaign(input: $input) {
+        campaign {
+            id name status startsAt endsAt multiplier appliesTo audience { tiers { id } stores { id } }
+        }
+        userErrors { code field message }
+    }
+}"""
+CREATE_STORE = """mutation ($input: StoreInput!) {
+    createStore(input: $input) { store { id externalId name } userErrors { code field message } }
+}"""
 RECORD = """mutation ($input: PurchaseInput!) {
     recordPurchase(input: $input) {
         event { id externalId status points amount occurredAt rejection }
@@ -206,6 +222,24 @@ class World:
         if "fixedPoints" not in rule:
             rule.setdefault("pointsPerAmount", {"points": "1"})
         return (await self.done(CREATE_RULE, **rule))["earningRule"]
+
+    async def tier(self, threshold: str = "0", **tier: Any) -> dict[str, Any]:
+        """Make a tier: the one where everybody starts, unless told otherwise."""
+        return (await self.done(CREATE_TIER, **({"name": unique("Tier"), "threshold": threshold} | tier)))[
+            "tier"
+        ]
+
+    async def campaign(self, **campaign: Any) -> dict[str, Any]:
+        """Set up a campaign: points are doubled for a thousand years, unless told otherwise."""
+        base = {"name": unique("Campaign"), "multiplier": "2"}
+        window = {"startsAt": "2020-01-01T00:00:00Z", "endsAt": "3020-01-01T00:00:00Z"}
+        return (await self.done(CREATE_CAMPAIGN, **(base | window | campaign)))["campaign"]
+
+    async def store(self, **store: Any) -> dict[str, Any]:
+        """Set up a store without a position, unless told otherwise."""
+        return (await self.done(CREATE_STORE, **({"externalId": unique("store"), "name": "Store"} | store)))[
+            "store"
+        ]
 
     async def purchase(self, amount: str | None = "10", **purchase: Any) -> dict[str, Any]:
         base = {"member": {"id": self.member}, "externalId": unique("sale"), "amount": amount}

@@ -10,8 +10,12 @@ EVERYTHING = """{
         expiry { kind months } debtLimit pointCost createdAt }
     apiKeys(first: 100) { nodes { id name scopes prefix createdAt revokedAt } }
     earningRules(first: 100) { nodes { id version name status priority updatedAt } }
+    tiers { id name rank threshold multiplier benefits }
+    campaigns(first: 100) { nodes { id name startsAt endsAt multiplier audience { tiers { id } } } }
+    stores(first: 100) { nodes { id externalId name timezone latitude longitude radiusMeters } }
     members(first: 100) { nodes {
         id externalId email phone name birthday locale attributes status joinedAt
+        tier { id }
         balance { available pending reserved debt lifetimeEarned lifetimeSpent lifetimeExpired }
         ledger(first: 20) { nodes { id sequence kind points reason } }
         events(first: 20) { nodes { id externalId status points data awards { id points steps { label } } } }
@@ -22,7 +26,9 @@ EVERYTHING = """{
 CURSORS = """query ($member: MemberRef!) {
     apiKeys(first: 1) { pageInfo { endCursor } }
     earningRules(first: 1) { pageInfo { endCursor } }
+    stores(first: 1) { pageInfo { endCursor } }
     members(first: 1) { pageInfo { endCursor } }
+    campaigns(first: 1) { pageInfo { endCursor } }
     member(by: $member) {
         ledger(first: 1) { pageInfo { endCursor } }
         events(first: 1) { pageInfo { endCursor } }
@@ -36,6 +42,7 @@ class Objects:
 
     nodes: dict[str, str]
     event_external_id: str
+    store_external_id: str
     idempotency_key: str
     cursors: dict[str, str]
     marks: list[str]
@@ -47,6 +54,12 @@ async def populate(world: World) -> Objects:
     mark = unique("secret")
     rule = await world.rule(name=f"{mark} rule")
     await world.rule(name=f"{mark} other rule", fixedPoints=3)
+    await world.tier(name=f"{mark} start")
+    tier = await world.tier("100", name=f"{mark} tier", benefits=[f"{mark} benefit"])
+    campaign = await world.campaign(name=f"{mark} campaign", audience={"tierIds": [tier["id"]]})
+    await world.campaign(name=f"{mark} other campaign")
+    store = await world.store(externalId=f"{mark}-store", name=f"{mark} store")
+    await world.store(name=f"{mark} other store")
     sale = {"member": {"id": world.member}, "amount": "40", "data": {"note": mark}}
     first = await world.done(RECORD, externalId=f"{mark}-sale", **sale)
     await world.done(RECORD, externalId=f"{mark}-sale-2", **sale)
@@ -59,7 +72,7 @@ async def populate(world: World) -> Objects:
         "query ($id: ID!) { event(by: {id: $id}) { awards { id } } }", {"id": first["event"]["id"]}
     )
     listed = await world.call(CURSORS, {"member": {"id": world.member}})
-    cursors = {name: listed[name] for name in ("apiKeys", "earningRules", "members")}
+    cursors = {name: listed[name] for name in ("apiKeys", "earningRules", "members", "campaigns", "stores")}
     cursors |= {name: listed["member"][name] for name in ("ledger", "events")}
     nodes = {
         "Program": world.program,
@@ -69,10 +82,14 @@ async def populate(world: World) -> Objects:
         "Event": first["event"]["id"],
         "Award": event["event"]["awards"][0]["id"],
         "EarningRule": rule["id"],
+        "Tier": tier["id"],
+        "Campaign": campaign["id"],
+        "Store": store["id"],
     }
     return Objects(
         nodes,
         f"{mark}-sale",
+        f"{mark}-store",
         f"{mark}-key",
         {name: page["pageInfo"]["endCursor"] for name, page in cursors.items()},
         [mark, world.slug, world.external_id, world.email, *nodes.values()],

@@ -17,7 +17,18 @@ from tests.api.walk import demands, document, needs, object_types, schema, ways
 
 ALL = frozenset(scope.value for scope in PROGRAM_SCOPES)
 WAYS = list(ways())
-BY_TYPE = {"Program", "ApiKey", "Member", "LedgerEntry", "Event", "Award", "EarningRule"}
+BY_TYPE = {
+    "Program",
+    "ApiKey",
+    "Member",
+    "LedgerEntry",
+    "Event",
+    "Award",
+    "EarningRule",
+    "Store",
+    "Tier",
+    "Campaign",
+}
 REFUSED = ("UNAUTHENTICATED", "FORBIDDEN")
 
 
@@ -161,6 +172,7 @@ async def test_member_token_opens_no_mutation_and_no_list_of_others() -> None:
     ]
     assert open_to_members == {
         "node", "nodes", "program", "viewer", "member", "event", "earningRule", "earningRules",
+        "store", "stores", "tiers", "campaign", "campaigns",
     }  # fmt: skip
 
 

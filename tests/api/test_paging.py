@@ -7,7 +7,7 @@ import pytest
 
 from tests.api.client import CREATE_KEY, World, unique
 
-LISTS = ("apiKeys", "members", "earningRules", "ledger", "events")
+LISTS = ("apiKeys", "members", "earningRules", "campaigns", "stores", "ledger", "events")
 NEWEST_FIRST = ("ledger", "events")
 
 
@@ -19,6 +19,10 @@ async def add(world: World, name: str) -> None:
         await world.enrol()
     elif name == "earningRules":
         await world.rule()
+    elif name == "campaigns":
+        await world.campaign()
+    elif name == "stores":
+        await world.store()
     elif name == "ledger":
         await world.adjust(1)
     else:

@@ -51,6 +51,12 @@ def tries(
             ("externalId", objects.event_external_id, unique("nothing")),
         ):
             yield f"event by {how}", f"{{{how}: {quoted(own)}}}", f"{{{how}: {quoted(nobody)}}}"
+    if place.kind == "StoreRef":
+        for how, own, nowhere in (
+            ("id", objects.nodes["Store"], nothing_like("Store")),
+            ("externalId", objects.store_external_id, unique("nowhere")),
+        ):
+            yield f"store by {how}", f"{{{how}: {quoted(own)}}}", f"{{{how}: {quoted(nowhere)}}}"
 
 
 def told(answer: Answer, literal: str) -> tuple[int, str]:
@@ -84,10 +90,16 @@ def test_every_way_to_name_something_is_tried() -> None:
         "node.id", "nodes.ids", "member.by", "event.by", "earningRule.id", "revokeApiKey.id",
         "createMemberToken.input.member", "updateMember.input.member", "updateEarningRule.id",
         "setEarningRuleStatus.id", "recordPurchase.input.member", "recordEvents.input.purchase.member",
-        "adjustPoints.input.member",
+        "adjustPoints.input.member", "store.by", "updateStore.id", "createCheckInCode.input.store",
+        "updateTier.id", "setMemberTier.input.member",
+        "setMemberTier.input.tierId", "campaign.id", "createCampaign.input.audience.tierIds",
+        "createCampaign.input.audience.storeIds", "updateCampaign.id",
+        "updateCampaign.input.audience.tierIds", "updateCampaign.input.audience.storeIds", "endCampaign.id",
     }  # fmt: skip
     assert {str(place) for place in PLACES if place.kind == "cursor"} == {
-        f"{name}.{end}" for name in ("apiKeys", "members", "earningRules") for end in ("after", "before")
+        f"{name}.{end}"
+        for name in ("apiKeys", "members", "earningRules", "campaigns", "stores")
+        for end in ("after", "before")
     }
 
 
@@ -170,7 +182,8 @@ async def test_member_sees_nothing_of_another_member(world: World, place: Place)
     token = await world.token_for(other["id"])
     before = await everything(world)
     types = tuple(name for name in MINE_ALONE)
-    if place.kind != "cursor":
+    # Stores are everybody's.
+    if place.kind not in ("cursor", "StoreRef"):
         assert await assert_like_nothing(place, world, objects, token, types)
     assert await everything(world) == before
 

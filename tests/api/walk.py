@@ -31,6 +31,7 @@ LITERALS = {
     "ID": '"none"',
     "String": '"text"',
     "Int": "1",
+    "Float": "1.5",
     "Boolean": "true",
     "Points": "1",
     "Decimal": '"1"',
@@ -39,7 +40,11 @@ LITERALS = {
     "JSON": "{}",
 }
 # What the client's key does not know, and the shortest way to name it.
-ONE_OF = {"MemberRef": '{externalId: "nobody"}', "EventRef": '{externalId: "nothing"}'}
+ONE_OF = {
+    "MemberRef": '{externalId: "nobody"}',
+    "EventRef": '{externalId: "nothing"}',
+    "StoreRef": '{externalId: "nowhere"}',
+}
 
 
 @dataclass(frozen=True)
@@ -206,10 +211,12 @@ HERE = "\0"
 ANY_NODE = """{
     __typename id ... on Program { slug } ... on Member { email } ... on Event { data }
     ... on LedgerEntry { reason } ... on Award { steps { label } } ... on EarningRule { ruleName: name }
+    ... on Store { storeName: name }
+    ... on Tier { tierName: name } ... on Campaign { campaignName: name }
 }"""
 """Something of every type that members may read."""
 
-REFERENCES = {"ID", "MemberRef", "EventRef"}
+REFERENCES = {"ID", "MemberRef", "EventRef", "StoreRef"}
 CURSORS = {"after", "before"}
 
 
@@ -221,7 +228,7 @@ class Place:
     field: str
     path: tuple[str, ...]
     kind: str
-    """ID, MemberRef, EventRef or cursor."""
+    """ID, MemberRef, EventRef, StoreRef or cursor."""
 
     def __str__(self) -> str:
         return ".".join((self.field, *self.path))
