@@ -23,9 +23,10 @@ def admin_key(settings: Settings) -> str:
 
 
 def secret_key(settings: Settings) -> str:
-    """Return the key that signs member tokens: LAUREL_SECRET_KEY, else `<data_dir>/secret.key`.
+    """Return the key that signs tokens and codes: LAUREL_SECRET_KEY, else `<data_dir>/secret.key`.
 
-    Processes on several machines need the same one: set it there.
+    Processes on several machines need the same one: set it there. Under another one, codes that hang
+    printed in stores are refused.
 
     Raises:
         OSError: the data folder cannot be read or written.

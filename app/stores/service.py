@@ -15,7 +15,7 @@ from app.programs.inputs import check_timezone
 from app.programs.service import check_zone
 from app.stores.codes import LONGEST_SECONDS, SHORTEST_SECONDS, CheckInCode, CheckInCodes
 from app.stores.inputs import StoreContent, check_content
-from app.stores.reads import COLUMNS, StoreRef, find_stores, get_store
+from app.stores.reads import StoreRef, find_stores, get_store
 from app.stores.stores import Store
 from app.validation import Problems
 
@@ -26,7 +26,11 @@ CONTENT = ("external_id", "name", "timezone", "latitude", "longitude", "radius_m
 """What can be said of a store, and changed."""
 
 _COUNT = "SELECT count(*) FROM store WHERE program_id = $1"
-_INSERT = f"INSERT INTO store ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)"  # noqa: S608
+_INSERT = """
+INSERT INTO store (id, program_id, external_id, name, timezone, latitude, longitude, radius_meters,
+    created_at, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
+"""
 _UPDATE = """
 UPDATE store SET external_id = $3, name = $4, timezone = $5, latitude = $6, longitude = $7,
     radius_meters = $8, updated_at = $9

@@ -30,17 +30,20 @@ PURCHASE = """mutation ($input: PurchaseInput!) { recordPurchase(input: $input) 
 } }"""
 RULES = "query ($first: Int!) { earningRules(first: $first) { nodes { name version } } }"
 KEYS = "query ($first: Int!) { apiKeys(first: $first) { nodes { name } } }"
+STORES = "query ($first: Int!) { stores(first: $first) { nodes { name timezone } } }"
 NODES = "query ($ids: [ID!]!) { nodes(ids: $ids) { id ... on Event { points } ... on Member { name } } }"
 
 
 @pytest.fixture(scope="module")
 async def busy(api: Api) -> World:
-    """A program with 60 members, 30 rules, and a member with 30 purchases that two rules paid."""
+    """A program with 60 members, 30 rules, 30 stores, and a member with 30 purchases that two rules paid."""
     world = await make_world(api)
     for n in range(2):
         await world.rule(name=f"Paying {n}")
     for _ in range(28):
         await world.rule(status="DRAFT")
+    for _ in range(30):
+        await world.store()
     await asyncio.gather(*(world.enrol() for _ in range(60)))
     for n in range(30):
         await world.purchase(str(n + 1), lines=[{"sku": "a", "amount": str(n + 1)}])
@@ -83,8 +86,9 @@ async def test_events_with_awards_and_rules(busy: World, first: int) -> None:
 
 
 @pytest.mark.parametrize("first", [2, 30])
-async def test_page_of_rules_or_keys(busy: World, first: int) -> None:
+async def test_page_of_rules_or_stores_or_keys(busy: World, first: int) -> None:
     assert await cost(busy, RULES, {"first": first}) == (1, 0)
+    assert await cost(busy, STORES, {"first": first}) == (1, 0)
     assert await cost(busy, KEYS, {"first": first}) == (1, 0)
 
 
@@ -134,6 +138,7 @@ async def test_adjustment(busy: World) -> None:
 IDS = """query ($member: ID!) {
     members(first: 20) { nodes { id } }
     earningRules(first: 20) { nodes { id } }
+    stores(first: 20) { nodes { id } }
     apiKeys(first: 20) { nodes { id } }
     member(by: {id: $member}) {
         ledger(first: 20) { nodes { id } } events(first: 20) { nodes { id awards { id } } }
@@ -141,12 +146,14 @@ IDS = """query ($member: ID!) {
 }"""
 
 
-@pytest.mark.parametrize("kind", ["members", "earningRules", "apiKeys", "events", "awards", "ledger"])
+@pytest.mark.parametrize(
+    "kind", ["members", "earningRules", "stores", "apiKeys", "events", "awards", "ledger"]
+)
 async def test_nodes_of_one_type_are_found_together(busy: World, kind: str) -> None:
     for _ in range(2):
         await busy.done(CREATE_KEY, name="Another", scopes=["program:read"])
     listed = await busy.call(IDS, {"member": busy.member})
-    lists = {name: listed[name]["nodes"] for name in ("members", "earningRules", "apiKeys")}
+    lists = {name: listed[name]["nodes"] for name in ("members", "earningRules", "stores", "apiKeys")}
     lists |= {name: listed["member"][name]["nodes"] for name in ("ledger", "events")}
     lists["awards"] = [award for event in lists["events"] for award in event["awards"]]
     ids = [each["id"] for each in lists[kind]]
