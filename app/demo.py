@@ -15,10 +15,18 @@ from app.access.scopes import PROGRAM_SCOPES
 from app.access.tenancy import scoped
 from app.access.tokens import MemberTokens, create_member_token
 from app.database import transaction
+from app.earning.events import Incoming
 from app.earning.reads import find_event
-from app.earning.recording import Incoming, record_now
+from app.earning.recording import record_now
 from app.earning.rule_service import create_rule, list_rules
-from app.earning.rules import EventKind, PointsPerAmount, RuleDefinition, RuleStatus
+from app.earning.rules import (
+    EventKind,
+    PointsPerAmount,
+    ProductFilter,
+    RuleDefinition,
+    RuleStacking,
+    RuleStatus,
+)
 from app.imports.purchases import Order, OrderLine
 from app.keyring import read_secret, secret_key, write_secret
 from app.ledger.adjusting import adjust_points
@@ -111,7 +119,7 @@ def _external_id(number: int) -> str:
 async def _fill(program: Program) -> None:
     """Add rules, members and purchases; each is recognised when it is there already."""
     if not (await list_rules(program.id, make_page(), set(RuleStatus))).items:
-        for definition in rules(program.created_at):
+        for definition in rules():
             await create_rule(program.id, definition, RuleStatus.ACTIVE)
     chance = random.Random(20)  # noqa: S311 - plausible, not secret
     members = [_member(number, program.created_at, chance) for number in range(1, MEMBERS + 1)]
@@ -134,12 +142,11 @@ async def _fill(program: Program) -> None:
 
 
 def _incoming(order: Order) -> Incoming:
-    return order, MemberRef(external_id=order.member_id)
+    return Incoming(order, MemberRef(external_id=order.member_id))
 
 
-def rules(now: datetime) -> Sequence[RuleDefinition]:
-    """Return the demo's rules; one of them had its weeks before `now`."""
-    begin = (now - timedelta(days=75)).replace(hour=0, minute=0, second=0, microsecond=0)
+def rules() -> Sequence[RuleDefinition]:
+    """Return the demo's rules."""
     return (
         RuleDefinition(
             "1 point per euro",
@@ -156,12 +163,12 @@ def rules(now: datetime) -> Sequence[RuleDefinition]:
             priority=10,
         ),
         RuleDefinition(
-            "Tea weeks",
+            "Tea is worth more",
             EventKind.PURCHASE,
-            "Half a point more for every euro, for five weeks.",
+            "Half a point more for every euro of tea.",
             points_per_amount=PointsPerAmount(Decimal("0.5"), Decimal(1)),
-            starts_at=begin,
-            ends_at=begin + timedelta(weeks=5),
+            products=ProductFilter(categories=("Tea",)),
+            stacking=RuleStacking.ADD,
             priority=5,
         ),
     )

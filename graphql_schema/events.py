@@ -296,7 +296,7 @@ class EventMutations:
     async def record_purchase(
         self, info: Info, input: Annotated[PurchaseInput, strawberry.argument(description="The purchase.")]
     ) -> EventPayload:
-        incoming = (input, input.member.value())
+        incoming = events.Incoming(input, input.member.value())
         if input.processing is Processing.DEFERRED:
             (recorded,) = await recording.store(program_of(info), [incoming])
         else:
@@ -324,7 +324,7 @@ class EventMutations:
             return RecordEventsPayload(accepted=0, replayed=0, user_errors=[error])
         purchases = [each.purchase for each in input if each.purchase]
         recorded = await recording.store(
-            program_of(info), [(each, each.member.value()) for each in purchases]
+            program_of(info), [events.Incoming(each, each.member.value()) for each in purchases]
         )
         return RecordEventsPayload(
             accepted=sum(1 for each in recorded if each.event and not each.replayed),

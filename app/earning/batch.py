@@ -4,9 +4,8 @@ The order of locks is always: accounts in the order of their ids, then everythin
 an account alone decides about its member's events, counters and awards.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
-from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
@@ -16,7 +15,10 @@ import structlog
 
 from app.clock import end_of_day, local_date, start_of_day
 from app.earning import rulesets
-from app.earning.engine import Award, RuleSet, TooManyPoints, evaluate
+from app.earning.engine import Award, TooManyPoints, evaluate
+from app.earning.limits import Book, Rooms, Waiting
+from app.earning.receipts import Context, encode
+from app.earning.ruleset import Candidate, RuleSet, Standing
 from app.ids import key_id
 from app.ledger.expiry import NEVER
 from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Status
@@ -24,6 +26,7 @@ from app.ledger.service import MAX_BATCH, apply, terms
 from app.members.inputs import MemberStatus
 from app.metrics import EVENTS_PROCESSED, POINTS_EARNED
 from app.programs.policy import ProgramPolicy
+from app.tiers.reads import tiers_at
 
 log = structlog.get_logger("laurel.earning")
 
@@ -35,37 +38,29 @@ WHERE a.id = ANY($2::uuid[]) AND a.program_id = $1
 ORDER BY a.id FOR NO KEY UPDATE OF a
 """
 
-_COUNTERS = """
-SELECT c.member_id, c.day, c.points /* scoped by: account */
-FROM unnest($2::uuid[], $3::date[]) AS t(member_id, day)
-JOIN earning_counter c ON c.member_id = t.member_id AND c.subject = $1 AND c.day = t.day
-"""
-
 _KEEP = """
 WITH outcome AS ( /* scoped by: account */
-    INSERT INTO event_outcome (event_id, points, rejection, processed_at)
-    SELECT t.*, $4 FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS t
+    INSERT INTO event_outcome (event_id, points, rejection, rules_version, context, processed_at)
+    SELECT t.*, $6 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::jsonb[]) AS t
 ), counted AS (
     INSERT INTO earning_counter (member_id, subject, day, points)
-    SELECT t.member_id, $8, t.day, t.points
-    FROM unnest($5::uuid[], $6::date[], $7::bigint[]) AS t(member_id, day, points)
+    SELECT t.member_id, $10, t.day, t.points
+    FROM unnest($7::uuid[], $8::date[], $9::bigint[]) AS t(member_id, day, points)
     ON CONFLICT (member_id, subject, day) DO UPDATE SET points = earning_counter.points + excluded.points
 )
-INSERT INTO award (event_id, rule_id, rule_version, desired, points, entry_sequence, steps,
-    available_at, expires_at)
-SELECT t.*, $16::timestamptz, $17::timestamptz
-FROM unnest($9::uuid[], $10::uuid[], $11::integer[], $12::bigint[], $13::bigint[], $14::bigint[],
-    $15::jsonb[]) AS t
+INSERT INTO award (event_id, rule_id, rule_version, desired, points, remaining, entry_sequence, steps,
+    day, available_at, expires_at)
+SELECT event_id, rule_id, rule_version, desired, points, points, sequence, steps, day, available_at,
+    expires_at
+FROM unnest($11::uuid[], $12::uuid[], $13::integer[], $14::bigint[], $15::bigint[], $16::bigint[],
+        $17::jsonb[], $18::date[], $19::timestamptz[], $20::timestamptz[])
+    AS t(event_id, rule_id, rule_version, desired, points, sequence, steps, day, available_at, expires_at)
 """
 
-
-class Waiting(NamedTuple):
-    """An event that is to be earned."""
-
-    id: UUID
-    member_id: UUID
-    occurred_at: datetime
-    amount: Decimal
+_SPEND = """
+UPDATE earning_budget b SET spent = b.spent + t.points /* scoped by: rule */
+FROM unnest($1::uuid[], $2::bigint[]) AS t(rule_id, points) WHERE b.rule_id = t.rule_id
+"""
 
 
 class Earned(NamedTuple):
@@ -73,6 +68,16 @@ class Earned(NamedTuple):
 
     points: int
     rejection: str | None
+
+
+class _Span(NamedTuple):
+    """From when on points can be spent, and the last second at which they can; None where there is none."""
+
+    available_at: datetime
+    expires_at: datetime | None
+
+
+TOO_MANY = f"The member would have more points than can be counted ({MAX_POINTS})."
 
 
 class Locked(NamedTuple):
@@ -104,39 +109,91 @@ def why_not(status: str | None) -> str | None:
     )
 
 
-async def _rooms(
-    sql: asyncpg.Connection, rule_set: RuleSet, events: Sequence[Waiting]
-) -> dict[tuple[UUID, date], int] | None:
-    """Return what the program's daily cap leaves, by member and local day; None without a cap."""
-    cap = rule_set.policy.max_points_per_day
-    if cap is None:
-        return None
-    zone = rule_set.policy.zone
-    rooms = dict.fromkeys(((event.member_id, local_date(event.occurred_at, zone)) for event in events), cap)
-    members, days = zip(*rooms, strict=True)
-    for row in await sql.fetch(_COUNTERS, rule_set.policy.program_id, members, days):
-        rooms[row["member_id"], row["day"]] = max(0, cap - row["points"])
-    return rooms
+class _Granted(NamedTuple):
+    """An award of an event, with the days of its points."""
+
+    event: Waiting
+    award: Award
+    day: date
+    matures_on: date
+    expires_on: date
 
 
-def _decide(
-    locked: Locked, event: Waiting, room: int | None, held: int
-) -> tuple[Sequence[Award], str | None]:
-    """Return what an event earns, or why it earns nothing and never will."""
-    rejection = why_not(locked.status.get(event.member_id))
-    if rejection is not None:
-        return (), rejection
-    try:
-        awards = evaluate(locked.rule_set, event.occurred_at, event.amount, room)
-        if held + sum(award.points for award in awards) > MAX_POINTS:
-            raise TooManyPoints
-    except TooManyPoints:
-        return (), f"The member would have more points than can be counted ({MAX_POINTS})."
-    except Exception:
-        # One event that the engine cannot digest must not hold up the others.
-        log.exception("event_not_processed", event_id=str(event.id))
-        return (), f"It could not be processed; the log says more about event {event.id}."
-    return awards, None
+async def standings(sql: asyncpg.Connection, rule_set: RuleSet, events: Sequence[Waiting]) -> list[Standing]:
+    """Return the tier and the factors that each event meets, in their order."""
+    tiers: Sequence[UUID | None] = [None] * len(events)
+    if rule_set.has_tiers:
+        moments = [(event.member_id, event.facts.occurred_at) for event in events]
+        tiers = await tiers_at(sql, rule_set.policy.program_id, moments)
+    return [rule_set.standing(event.facts, tier) for event, tier in zip(events, tiers, strict=True)]
+
+
+class _Batch:
+    """Events on their way to their points, one after the other."""
+
+    def __init__(self, locked: Locked, moment: datetime) -> None:
+        self._locked = locked
+        self._rules = locked.rule_set
+        self._held = dict(locked.held)
+        self._today = local_date(moment, self._rules.policy.zone)
+        self.book = Book(self._rules.policy)
+        self.earned: list[Earned] = []
+        self.granted: list[_Granted] = []
+        self.contexts: list[bytes | None] = []
+
+    def earn(self, event: Waiting, candidates: Sequence[Candidate], standing: Standing) -> None:
+        """Decide what an event earns, and count it."""
+        rooms = self.book.rooms(event)
+        awards, rejection = self._decide(event, candidates, standing, rooms)
+        points = sum(award.points for award in awards)
+        if points:
+            self._held[event.member_id] += points
+            self.book.take(event, self._rules, awards)
+        day = self.book.place(event).day
+        self.granted += [_Granted(event, award, day, *self._days(award)) for award in awards]
+        self.earned.append(Earned(points, rejection))
+        # What was turned away was decided by no rule.
+        context = None if rejection else encode(Context.of(self._rules.policy, standing, rooms.kept()))
+        self.contexts.append(context)
+
+    def _decide(
+        self, event: Waiting, candidates: Sequence[Candidate], standing: Standing, rooms: Rooms
+    ) -> tuple[Sequence[Award], str | None]:
+        """Return what an event earns, or why it earns nothing and never will."""
+        rejection = why_not(self._locked.status.get(event.member_id))
+        if rejection is not None:
+            return (), rejection
+        try:
+            awards = evaluate(self._rules, event.facts, standing, rooms, candidates=candidates)
+            if self._held.get(event.member_id, 0) + sum(award.points for award in awards) > MAX_POINTS:
+                raise TooManyPoints
+        except TooManyPoints:
+            return (), TOO_MANY
+        except Exception:
+            # One event that the engine cannot digest must not hold up the others.
+            log.exception("event_not_processed", event_id=str(event.id))
+            return (), f"It could not be processed; the log says more about event {event.id}."
+        return awards, None
+
+    def _days(self, award: Award) -> tuple[date, date]:
+        return days_of(self._rules, award.rule_id, self._today)
+
+
+def days_of(rule_set: RuleSet, rule_id: UUID, today: date) -> tuple[date, date]:
+    """Return the first and the last local day on which points that a rule gives today can be spent."""
+    policy, rule = rule_set.policy, rule_set.compiled[rule_id].definition
+    pending = policy.pending_days if rule.pending_days is None else rule.pending_days
+    matures_on = date.fromordinal(today.toordinal() + pending)
+    return matures_on, (rule.expiry or policy.expiry).last_day(matures_on)
+
+
+def span_of(matures_on: date, expires_on: date, policy: ProgramPolicy, moment: datetime) -> _Span:
+    """Return from when until when points can be spent that are written at a moment (UTC)."""
+    today = local_date(moment, policy.zone)
+    return _Span(
+        moment if matures_on <= today else start_of_day(matures_on, policy.zone),
+        None if expires_on == NEVER else end_of_day(expires_on, policy.zone),
+    )
 
 
 async def earn(
@@ -151,27 +208,14 @@ async def earn(
     Returns:
         What became of each event, in the same order; `count` it once it is committed.
     """
-    zone = locked.rule_set.policy.zone
-    rooms = await _rooms(sql, locked.rule_set, events)
-    held = dict(locked.held)
-    earned: list[Earned] = []
-    granted: list[tuple[Waiting, Award]] = []
-    counted: dict[tuple[UUID, date], int] = {}
-    for event in events:
-        day = (event.member_id, local_date(event.occurred_at, zone))
-        room = None if rooms is None else rooms[day]
-        awards, rejection = _decide(locked, event, room, held.get(event.member_id, 0))
-        points = sum(award.points for award in awards)
-        if points:
-            held[event.member_id] += points
-            # Counted without a cap as well: one may be set in the middle of a day.
-            counted[day] = counted.get(day, 0) + points
-            if rooms is not None:
-                rooms[day] -= points
-        granted += [(event, award) for award in awards]
-        earned.append(Earned(points, rejection))
-    await _keep(sql, locked.rule_set.policy, events, earned, granted, counted, moment)
-    return earned
+    batch = _Batch(locked, moment)
+    candidates = [locked.rule_set.candidates(event.facts) for event in events]
+    met = await standings(sql, locked.rule_set, events)
+    await batch.book.read(sql, zip(events, candidates, strict=True))
+    for event, each, standing in zip(events, candidates, met, strict=True):
+        batch.earn(event, each, standing)
+    await _keep(sql, locked.rule_set.policy, events, batch, moment)
+    return batch.earned
 
 
 def count(earned: Sequence[Earned]) -> None:
@@ -181,48 +225,44 @@ def count(earned: Sequence[Earned]) -> None:
 
 
 async def _keep(
-    sql: asyncpg.Connection,
-    policy: ProgramPolicy,
-    events: Sequence[Waiting],
-    earned: Sequence[Earned],
-    granted: Sequence[tuple[Waiting, Award]],
-    counted: Mapping[tuple[UUID, date], int],
-    moment: datetime,
+    sql: asyncpg.Connection, policy: ProgramPolicy, events: Sequence[Waiting], batch: _Batch, moment: datetime
 ) -> None:
     """Write awards into the ledger, and keep them with the events' outcomes and the days' sums."""
-    today = local_date(moment, policy.zone)
-    matures_on = date.fromordinal(today.toordinal() + policy.pending_days)
-    expires_on = policy.expiry.last_day(matures_on)
-    sequences = await _post(sql, policy, granted, matures_on, expires_on, moment)
+    granted, given = batch.granted, batch.book.given
+    spans = {
+        days: span_of(*days, policy, moment)
+        for days in {(each.matures_on, each.expires_on) for each in granted}
+    }
+    sequences = await _post(sql, policy, granted, moment)
     await sql.execute(
         _KEEP,
         [event.id for event in events],
-        [each.points for each in earned],
-        [each.rejection for each in earned],
+        [each.points for each in batch.earned],
+        [each.rejection for each in batch.earned],
+        [None if context is None else policy.version for context in batch.contexts],
+        batch.contexts,
         moment,
-        [member for member, _ in counted],
-        [day for _, day in counted],
-        list(counted.values()),
+        [member for member, _ in given],
+        [day for _, day in given],
+        list(given.values()),
         policy.program_id,
-        [event.id for event, _ in granted],
-        [award.rule_id for _, award in granted],
-        [award.rule_version for _, award in granted],
-        [award.desired for _, award in granted],
-        [award.points for _, award in granted],
+        [each.event.id for each in granted],
+        [each.award.rule_id for each in granted],
+        [each.award.rule_version for each in granted],
+        [each.award.desired for each in granted],
+        [each.award.points for each in granted],
         sequences,
-        [msgspec.json.encode(award.steps) for _, award in granted],
-        moment if matures_on <= today else start_of_day(matures_on, policy.zone),
-        None if expires_on == NEVER else end_of_day(expires_on, policy.zone),
+        [msgspec.json.encode(each.award.steps) for each in granted],
+        [each.day for each in granted],
+        [spans[each.matures_on, each.expires_on].available_at for each in granted],
+        [spans[each.matures_on, each.expires_on].expires_at for each in granted],
     )
+    if budgeted := batch.book.budgeted:
+        await sql.execute(_SPEND, list(budgeted), list(budgeted.values()))
 
 
 async def _post(
-    sql: asyncpg.Connection,
-    policy: ProgramPolicy,
-    granted: Sequence[tuple[Waiting, Award]],
-    matures_on: date,
-    expires_on: date,
-    moment: datetime,
+    sql: asyncpg.Connection, policy: ProgramPolicy, granted: Sequence[_Granted], moment: datetime
 ) -> list[int | None]:
     """Write the awards into the ledger; return the sequence of each one's entry, None for no points."""
     operations = [
@@ -232,14 +272,14 @@ async def _post(
             amount=award.points,
             key=key_id("award", event.id, award.rule_id),
             request_hash=award.points,
-            occurred_at=event.occurred_at,
+            occurred_at=event.facts.occurred_at,
             matures_on=matures_on,
             expires_on=expires_on,
             source="event",
             source_id=event.id,
             reason=award.rule_name,
         )
-        for event, award in granted
+        for event, award, _, matures_on, expires_on in granted
         if award.points
     ]
     outcomes = []
@@ -249,4 +289,4 @@ async def _post(
         # All that a caller can cause was ruled out above, under the same locks.
         raise AssertionError(f"awards were refused by the ledger: {outcomes}")
     sequences = iter(outcomes)
-    return [next(sequences).sequence if award.points else None for _, award in granted]
+    return [next(sequences).sequence if award.points else None for _, award, *_ in granted]

@@ -9,7 +9,8 @@ import asyncio
 from collections import defaultdict
 from uuid import UUID
 
-from app.earning.recording import Incoming, Recorded, record_now
+from app.earning.events import Incoming
+from app.earning.recording import Recorded, record_now
 from app.errors import Unavailable
 
 _LANES = 2

@@ -1,17 +1,19 @@
 """How many points an event earns: values in, awards with their receipts out. No I/O, no clock."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
 
-from app.earning.rules import EventKind, Rule
+from app.earning.exact import ONE, Ratio, amount_of, plural
+from app.earning.rules import EventKind
+from app.earning.ruleset import Candidate, CompiledRule, Factor, Facts, RuleSet, Standing
 from app.ledger.operations import MAX_POINTS
-from app.money import format_money
-from app.programs.policy import ProgramPolicy, Rounding
+from app.money import format_money, trim
+from app.programs.policy import MultiplierStacking, Rounding
 
 
 class StepKind(StrEnum):
@@ -25,6 +27,33 @@ class StepKind(StrEnum):
     MEMBER_LIMIT = "MEMBER_LIMIT"
     PROGRAM_DAY_LIMIT = "PROGRAM_DAY_LIMIT"
     BUDGET = "BUDGET"
+
+
+class Reason(StrEnum):
+    """Why a rule paid for an event, or did not."""
+
+    PAID = "PAID"
+    NOT_ACTIVE = "NOT_ACTIVE"
+    NOT_STARTED = "NOT_STARTED"
+    ENDED = "ENDED"
+    OTHER_ACTION = "OTHER_ACTION"
+    BELOW_MINIMUM = "BELOW_MINIMUM"
+    NO_MATCHING_PRODUCT = "NO_MATCHING_PRODUCT"
+    NOT_IN_AUDIENCE = "NOT_IN_AUDIENCE"
+    REPLACED = "REPLACED"
+    FREQUENCY_REACHED = "FREQUENCY_REACHED"
+    COOLING_DOWN = "COOLING_DOWN"
+    MEMBER_LIMIT_REACHED = "MEMBER_LIMIT_REACHED"
+    DAY_LIMIT_REACHED = "DAY_LIMIT_REACHED"
+    BUDGET_SPENT = "BUDGET_SPENT"
+    ROUNDED_TO_ZERO = "ROUNDED_TO_ZERO"
+
+
+class Verdict(NamedTuple):
+    """Why a rule did not pay, or that it did, as a sentence for people."""
+
+    reason: Reason
+    message: str
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +77,31 @@ class Award(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
 
 
+class Room(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the limits of one rule leave to one event; None where there is no such limit.
+
+    `closed` tells why the rule is not there for the event at all: a reason, and a sentence.
+    """
+
+    closed: tuple[Reason, str] | None = None
+    day: int | None = None
+    budget: int | None = None
+
+
+UNLIMITED = Room()
+
+
+class Rooms(Protocol):
+    """What limits leave, before the event."""
+
+    @property
+    def program_day(self) -> int | None:
+        """Points that the program's daily cap leaves the member; None without a cap."""
+
+    def of(self, rule: CompiledRule) -> Room:
+        """Return what the limits of a rule leave; asked for rules with limits only."""
+
+
 class TooManyPoints(Exception):
     """An event would earn more points than can be counted."""
 
@@ -60,102 +114,23 @@ _ROUNDED = {
 _ZERO = Decimal(0)
 
 
-def plural(points: int | Decimal) -> str:
-    """Return a number of points with its noun: "1 point", "2.5 points"."""
-    number = str(points) if isinstance(points, int) else f"{points:f}"
-    return f"{number} point" if points == 1 else f"{number} points"
-
-
-def round_ratio(numerator: int, denominator: int, rounding: Rounding) -> int:
-    """Round a non-negative exact ratio to a whole number; halves go up with HALF_UP."""
-    if rounding is Rounding.FLOOR:
-        return numerator // denominator
-    if rounding is Rounding.CEILING:
-        return -(-numerator // denominator)
-    return (2 * numerator + denominator) // (2 * denominator)
-
-
-def shown(numerator: int, denominator: int) -> Decimal:
-    """Return an exact ratio as a decimal for people: in full where it ends, else to six decimals."""
-    whole, rest = divmod(numerator, denominator)
-    if not rest:
-        return Decimal(whole)
-    with localcontext(prec=60):
-        return (Decimal(numerator) / denominator).quantize(Decimal("0.000001"), ROUND_HALF_EVEN).normalize()
-
-
-class CompiledRule:
-    """A rule made ready to be evaluated often: its rate as a ratio of whole numbers, its texts prepared."""
-
-    __slots__ = (
-        "base_label",
-        "ends_at",
-        "fixed",
-        "id",
-        "minimum",
-        "name",
-        "rate_denominator",
-        "rate_numerator",
-        "starts_at",
-        "version",
-    )
-
-    def __init__(self, rule: Rule, currency: str) -> None:
-        definition = rule.definition
-        self.id = rule.id
-        self.version = rule.version
-        self.name = definition.name
-        self.starts_at = definition.starts_at
-        self.ends_at = definition.ends_at
-        self.minimum = definition.minimum_amount
-        self.fixed = definition.fixed_points
-        self.rate_numerator, self.rate_denominator = 0, 1
-        if definition.points_per_amount is not None:
-            rate = definition.points_per_amount
-            points, points_scale = rate.points.as_integer_ratio()
-            amount, amount_scale = rate.amount.as_integer_ratio()
-            self.rate_numerator, self.rate_denominator = points * amount_scale, points_scale * amount
-            self.base_label = (
-                f"{plural(rate.points.normalize())} per {format_money(rate.amount, currency)} on "
-            )
-        else:
-            assert self.fixed is not None
-            self.base_label = f"{plural(self.fixed)} for the purchase"
-
-    def considers(self, occurred_at: datetime, amount: Decimal) -> bool:
-        """Tell whether the rule is in force at that time, and its minimum is reached."""
-        return (
-            (self.starts_at is None or self.starts_at <= occurred_at)
-            and (self.ends_at is None or occurred_at < self.ends_at)
-            and (self.minimum is None or amount >= self.minimum)
-        )
-
-
-class RuleSet:
-    """A program's policy with its active rules, compiled once for each version of them."""
-
-    __slots__ = ("policy", "purchase_rules")
-
-    def __init__(self, policy: ProgramPolicy, rules: Iterable[Rule]) -> None:
-        self.policy = policy
-        # Highest priority first, then age: the order in which limits are spent.
-        ordered = sorted(rules, key=lambda rule: (-rule.definition.priority, rule.created_at, rule.id))
-        self.purchase_rules = [
-            CompiledRule(rule, policy.currency)
-            for rule in ordered
-            if rule.definition.trigger is EventKind.PURCHASE
-        ]
-
-
 def evaluate(
-    rule_set: RuleSet, occurred_at: datetime, amount: Decimal, day_room: int | None
-) -> Sequence[Award]:
-    """Return what a purchase earns, rule by rule in the order of the rules.
+    rule_set: RuleSet,
+    facts: Facts,
+    standing: Standing,
+    rooms: Rooms,
+    *,
+    candidates: Sequence[Candidate] | None = None,
+    verdicts: dict[UUID, Verdict] | None = None,
+) -> list[Award]:
+    """Return what an event earns, rule by rule in the order of the rules.
 
     Args:
-        occurred_at: when it happened, which decides the rules in force.
-        amount: of the whole purchase, not negative, in the program's currency.
-        day_room: what the program's daily cap leaves the member on that day; None without a cap.
+        facts: what happened; amounts are not negative and in the program's currency.
+        standing: the tier and the factors in force at the event's time.
+        rooms: what limits leave before the event.
+        candidates: what `rule_set.candidates(facts)` returns, where it is known already.
+        verdicts: is filled with what became of each candidate, by rule.
 
     Returns:
         Awards that came to at least one point before limits; limits may have left none of it.
@@ -163,36 +138,316 @@ def evaluate(
     Raises:
         TooManyPoints: an award would pass MAX_POINTS.
     """
-    policy = rule_set.policy
-    awards = []
-    for rule in rule_set.purchase_rules:
-        if not rule.considers(occurred_at, amount):
-            continue
-        if rule.fixed is not None:
-            desired = rule.fixed
-            steps = [Step(StepKind.BASE, rule.base_label, _ZERO, Decimal(desired))]
+    return _Evaluation(rule_set, facts, standing, rooms, verdicts).run(
+        rule_set.candidates(facts) if candidates is None else candidates
+    )
+
+
+def not_meant(
+    rule: CompiledRule, facts: Facts, standing: Standing, micros: int, currency: str
+) -> Verdict | None:
+    """Return why a rule is not meant for an event; None when it is. Limits are another matter.
+
+    Args:
+        micros: the amount that its minimum is compared with, in millionths.
+    """
+    if rule.starts_at is not None and facts.occurred_at < rule.starts_at:
+        return Verdict(Reason.NOT_STARTED, "The rule had not started yet.")
+    if rule.ends_at is not None and facts.occurred_at >= rule.ends_at:
+        return Verdict(Reason.ENDED, "The rule had ended.")
+    if rule.tiers and standing.tier_id not in rule.tiers:
+        return Verdict(Reason.NOT_IN_AUDIENCE, "The rule is for members of other tiers.")
+    if rule.stores and facts.store_id not in rule.stores:
+        where = "in no store that is known" if facts.store_id is None else "in another store"
+        return Verdict(Reason.NOT_IN_AUDIENCE, f"The rule is for certain stores, and this happened {where}.")
+    if rule.minimum is not None and micros < rule.minimum:
+        minimum = format_money(amount_of(rule.minimum), currency)
+        came_to = format_money(amount_of(micros), currency)
+        what = "The purchase" if rule.every_line else "Its goods"
+        return Verdict(Reason.BELOW_MINIMUM, f"{what} came to {came_to}; the rule asks for {minimum}.")
+    return None
+
+
+class _Meant(NamedTuple):
+    """A rule that is there for the event, the parts of the purchase that match, and what limits leave."""
+
+    rule: CompiledRule
+    parts: Sequence[int]
+    room: Room
+
+
+class _Evaluation:
+    """One event on its way through the rules."""
+
+    def __init__(
+        self,
+        rule_set: RuleSet,
+        facts: Facts,
+        standing: Standing,
+        rooms: Rooms,
+        verdicts: dict[UUID, Verdict] | None,
+    ) -> None:
+        self._policy = rule_set.policy
+        self._facts = facts
+        self._standing = standing
+        self._rooms = rooms
+        self._verdicts = verdicts
+        # A purchase without lines is one nameless line.
+        self._parts = [line.micros for line in facts.lines] or [facts.micros]
+        self._winners: list[CompiledRule | None] = []
+        self._multipliers: list[CompiledRule | None] = []
+        self._factors: dict[tuple[bool, bool], _Combined] = {}
+
+    def run(self, candidates: Sequence[Candidate]) -> list[Award]:
+        meant = [each for each in map(self._meant, candidates) if each is not None]
+        self._winners = self._pick(each for each in meant if each.rule.replaces)
+        self._multipliers = self._pick(each for each in meant if each.rule.factor is not None)
+        awards: list[Award] = []
+        program_room = self._rooms.program_day
+        used: set[UUID] = set()
+        for rule, parts, room in meant:
+            if rule.factor is not None:
+                continue
+            award = self._award(rule, parts, room, program_room, used)
+            if award is not None:
+                awards.append(award)
+                if program_room is not None:
+                    program_room -= award.points
+        if self._verdicts is not None:
+            self._judge_multipliers(meant, used, self._verdicts)
+        return awards
+
+    def _meant(self, candidate: Candidate) -> _Meant | None:
+        """Return a candidate that is there for the event, or None, and note why not."""
+        rule, lines = candidate
+        parts: Sequence[int]
+        if lines is None:
+            parts, micros = range(len(self._parts)), self._facts.micros
         else:
-            numerator, denominator = amount.as_integer_ratio()
-            numerator, denominator = numerator * rule.rate_numerator, denominator * rule.rate_denominator
-            desired = round_ratio(numerator, denominator, policy.rounding)
-            exact = shown(numerator, denominator)
-            steps = [
-                Step(StepKind.BASE, rule.base_label + format_money(amount, policy.currency), _ZERO, exact)
-            ]
-            if numerator % denominator:
-                steps.append(Step(StepKind.ROUNDING, _ROUNDED[policy.rounding], exact, Decimal(desired)))
+            parts, micros = lines, min(sum(self._parts[n] for n in lines), self._facts.micros)
+        verdict = not_meant(rule, self._facts, self._standing, micros, self._policy.currency)
+        room = UNLIMITED
+        if verdict is None and rule.has_limits:
+            room = self._rooms.of(rule)
+            if room.closed is not None:
+                verdict = Verdict(*room.closed)
+        if verdict is None:
+            return _Meant(rule, parts, room)
+        self._note(rule, verdict)
+        return None
+
+    def _note(self, rule: CompiledRule, verdict: Verdict) -> None:
+        if self._verdicts is not None:
+            self._verdicts[rule.id] = verdict
+
+    def _pick(self, rivals: Iterable[_Meant]) -> list[CompiledRule | None]:
+        """Return, for each part, the one of several rules that wins it; an empty list without any."""
+        winners: list[CompiledRule | None] = []
+        for rule, parts, _ in rivals:
+            winners = winners or [None] * len(self._parts)
+            for n in parts:
+                winner = winners[n]
+                if winner is None or rule.order < winner.order:
+                    winners[n] = rule
+        return winners
+
+    def _award(
+        self, rule: CompiledRule, parts: Sequence[int], room: Room, program_room: int | None, used: set[UUID]
+    ) -> Award | None:
+        steps: list[Step] = []
+        if rule.rate is None:
+            assert rule.fixed is not None
+            exact = Ratio(rule.fixed)
+            steps.append(Step(StepKind.BASE, rule.base_label, _ZERO, Decimal(rule.fixed)))
+        else:
+            own = self._own(rule, parts)
+            if not own:
+                self._note(rule, Verdict(Reason.REPLACED, self._replaced_by(parts)))
+                return None
+            exact = self._rated(rule, own, steps, used)
+        exact = self._factored(rule, exact, steps)
+        desired = exact.rounded(self._policy.rounding)
         if desired > MAX_POINTS:
             raise TooManyPoints
+        if not exact.is_whole():
+            label = _ROUNDED[self._policy.rounding]
+            steps.append(Step(StepKind.ROUNDING, label, steps[-1].after, Decimal(desired)))
         if not desired:
+            self._note(rule, Verdict(Reason.ROUNDED_TO_ZERO, "It came to less than one point."))
+            return None
+        points = self._trimmed(rule, desired, room, program_room, steps)
+        award = Award(rule.id, rule.version, rule.name, desired, points, tuple(steps))
+        if self._verdicts is not None:
+            self._verdicts[rule.id] = _paid(award)
+        return award
+
+    def _own(self, rule: CompiledRule, parts: Sequence[int]) -> Sequence[int]:
+        """Return the parts that a rule by amount pays for: a REPLACE rule keeps the others away."""
+        winners = self._winners
+        if not winners:
+            return parts
+        if rule.replaces:
+            return [n for n in parts if winners[n] is rule]
+        return [n for n in parts if winners[n] is None]
+
+    def _replaced_by(self, parts: Sequence[int]) -> str:
+        names = dict.fromkeys(winner.name for n in parts if (winner := self._winners[n]) is not None)
+        return f"Paid by {' and '.join(names)} instead."
+
+    def _rated(self, rule: CompiledRule, own: Sequence[int], steps: list[Step], used: set[UUID]) -> Ratio:
+        """Return the points for the parts that a rule by amount pays for, product multipliers included."""
+        assert rule.rate is not None
+        parts, whole = self._parts, self._facts.micros
+        micros = sum(parts[n] for n in own) if len(own) < len(parts) else whole
+        if rule.every_line and len(own) < len(parts):
+            # What was refunded of no line in particular is missing from what is paid by no other rule.
+            micros = min(micros, whole - sum(parts) + micros)
+        micros = max(0, min(micros, whole))
+        exact = rule.rate.times(Ratio(micros))
+        currency = self._policy.currency
+        label = rule.base_label + format_money(amount_of(micros), currency)
+        if micros < whole:
+            label += f" of {format_money(amount_of(whole), currency)}"
+        steps.append(Step(StepKind.BASE, label, _ZERO, exact.shown()))
+        if not self._multipliers:
+            return exact
+        shares: dict[UUID, tuple[CompiledRule, int]] = {}
+        for n in own:
+            multiplier = self._multipliers[n]
+            if multiplier is not None:
+                share = shares[multiplier.id][1] if multiplier.id in shares else 0
+                shares[multiplier.id] = (multiplier, share + parts[n])
+        left = micros
+        for multiplier, share in sorted(shares.values(), key=_by_number):
+            assert multiplier.factor is not None
+            taken = min(share, left)
+            left -= taken
+            more = Ratio(multiplier.factor.numerator - multiplier.factor.denominator, multiplier.factor[1])
+            exact = exact.plus(rule.rate.times(Ratio(taken)).times(more))
+            factor = trim(multiplier.definition.multiplier or _ZERO)
+            label = f"{multiplier.name}: {factor:f} times the points on "
+            label += format_money(amount_of(taken), currency)
+            steps.append(Step(StepKind.PRODUCT_MULTIPLIER, label, steps[-1].after, exact.shown(), factor))
+            if exact.numerator:
+                used.add(multiplier.id)
+        return exact
+
+    def _factored(self, rule: CompiledRule, exact: Ratio, steps: list[Step]) -> Ratio:
+        """Return the points after the tier's and the campaigns' factors."""
+        if not exact.numerator:
+            return exact
+        key = (rule.takes_tier, rule.takes_campaigns)
+        combined = self._factors.get(key)
+        if combined is None:
+            combined = self._factors[key] = _combine(
+                self._standing.tier if rule.takes_tier else None,
+                self._standing.campaigns if rule.takes_campaigns else (),
+                self._policy.multiplier_stacking,
+            )
+        for kind, label, factor, so_far in combined.steps:
+            after = exact.times(so_far).shown()
+            steps.append(Step(kind, label, steps[-1].after, after, factor))
+        return exact.times(combined.factor)
+
+    def _trimmed(
+        self, rule: CompiledRule, points: int, room: Room, program_room: int | None, steps: list[Step]
+    ) -> int:
+        """Return the points that limits leave: the rule's, the program's, and the rule's budget."""
+
+        def trim_to(most: int, kind: StepKind, label: str) -> None:
+            nonlocal points
+            if points > most:
+                steps.append(Step(kind, label, Decimal(points), Decimal(most)))
+                points = most
+
+        limits, cap = rule.limits, self._policy.max_points_per_day
+        if limits.max_points_per_transaction is not None:
+            most = limits.max_points_per_transaction
+            occasion = "purchase" if self._facts.kind is EventKind.PURCHASE else "time"
+            trim_to(
+                most, StepKind.TRANSACTION_LIMIT, f"At most {plural(most)} for one {occasion} by this rule"
+            )
+        if room.day is not None:
+            label = f"At most {plural(limits.max_points_per_day or 0)} a day by this rule, {_left(room.day)}"
+            trim_to(room.day, StepKind.DAY_LIMIT, label)
+        if program_room is not None:
+            label = f"At most {plural(cap or 0)} a day in the whole program, {_left(program_room)}"
+            trim_to(program_room, StepKind.PROGRAM_DAY_LIMIT, label)
+        if room.budget is not None:
+            label = f"The rule's budget is {plural(limits.budget or 0)}, {_left(room.budget)}"
+            trim_to(room.budget, StepKind.BUDGET, label)
+        return points
+
+    def _judge_multipliers(
+        self, meant: Sequence[_Meant], used: set[UUID], verdicts: dict[UUID, Verdict]
+    ) -> None:
+        for rule, parts, _ in meant:
+            if rule.factor is None:
+                continue
+            if rule.id in used:
+                message = "It multiplied what other rules gave for its goods."
+                verdicts[rule.id] = Verdict(Reason.PAID, message)
+            elif all(self._multipliers[n] is not rule for n in parts):
+                names = dict.fromkeys(
+                    winner.name for n in parts if (winner := self._multipliers[n]) is not None
+                )
+                message = f"Another multiplier counts for its goods: {' and '.join(names)}."
+                verdicts[rule.id] = Verdict(Reason.REPLACED, message)
+            else:
+                message = "No rule gave points by amount for its goods, so there was nothing to multiply."
+                verdicts[rule.id] = Verdict(Reason.ROUNDED_TO_ZERO, message)
+
+
+def _by_number(share: tuple[CompiledRule, int]) -> int:
+    return share[0].number
+
+
+def _left(points: int) -> str:
+    return f"of which {points:,} {'was' if points == 1 else 'were'} left" if points else "and none was left"
+
+
+def _paid(award: Award) -> Verdict:
+    if award.points:
+        trimmed = "" if award.points == award.desired else f" of {award.desired:,}, as far as limits allowed"
+        return Verdict(Reason.PAID, f"It gave {plural(award.points)}{trimmed}.")
+    last = award.steps[-1]
+    reason = Reason.BUDGET_SPENT if last.kind is StepKind.BUDGET else Reason.DAY_LIMIT_REACHED
+    return Verdict(reason, f"{last.label}.")
+
+
+class _Combined(NamedTuple):
+    """The factors of a tier and campaigns as one, and the steps that lead to it."""
+
+    factor: Ratio
+    steps: list[tuple[StepKind, str, Decimal, Ratio]]
+
+
+def _combine(tier: Factor | None, campaigns: Sequence[Factor], stacking: MultiplierStacking) -> _Combined:
+    """Combine factors as the program says; a factor of 1 is no step of a receipt."""
+    named = [] if tier is None else [(StepKind.TIER_MULTIPLIER, "Tier", tier)]
+    named += [(StepKind.CAMPAIGN_MULTIPLIER, "Campaign", each) for each in campaigns]
+    if stacking is MultiplierStacking.BEST and named:
+        best = max(named, key=lambda each: each[2].multiplier)
+        among = ", the best of several factors" if len(named) > 1 else ""
+        return _stacked([best], stacking, among)
+    more = ", added to the others" if stacking is MultiplierStacking.ADD and len(named) > 1 else ""
+    return _stacked(named, stacking, more)
+
+
+def _stacked(
+    named: Sequence[tuple[StepKind, str, Factor]], stacking: MultiplierStacking, remark: str
+) -> _Combined:
+    total, steps = ONE, []
+    for kind, what, each in named:
+        factor = Ratio.of(each.multiplier)
+        if factor.numerator == factor.denominator:
             continue
-        points = desired
-        if day_room is not None and points > day_room:
-            cap = plural(policy.max_points_per_day or 0)
-            left = f"{day_room} was left" if day_room == 1 else f"{day_room} were left"
-            label = f"At most {cap} a day in the whole program, of which {left}"
-            steps.append(Step(StepKind.PROGRAM_DAY_LIMIT, label, Decimal(points), Decimal(day_room)))
-            points = day_room
-        if day_room is not None:
-            day_room -= points
-        awards.append(Award(rule.id, rule.version, rule.name, desired, points, tuple(steps)))
-    return awards
+        if stacking is MultiplierStacking.ADD:
+            total = total.plus(Ratio(factor.numerator - factor.denominator, factor.denominator))
+        else:
+            total = total.times(factor)
+        # Factors below 1 that are added up could take more than there is.
+        shown = total if total.numerator > 0 else Ratio(0)
+        times = trim(each.multiplier)
+        steps.append((kind, f"{what} {each.name}: {times:f} times the points{remark}", times, shown))
+    return _Combined(total if total.numerator > 0 else Ratio(0), steps)

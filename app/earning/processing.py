@@ -4,11 +4,16 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 
 from app import clock
 from app.database import TRANSIENT, retrying, transaction
-from app.earning.batch import Earned, Waiting, count, earn, lock
+from app.earning.batch import Earned, count, earn, lock
+from app.earning.events import Body, facts
+from app.earning.limits import Waiting
+from app.earning.rules import EventKind
+from app.earning.ruleset import Facts
 from app.metrics import ERRORS
 from app.outbox import service as outbox
 
@@ -18,7 +23,8 @@ CHUNK = 500
 """Events in one transaction."""
 
 _QUEUED = """
-SELECT e.id, e.member_id, e.occurred_at, e.amount /* scoped by: account */
+SELECT e.id, e.member_id, e.kind, e.occurred_at, e.amount, e.store_id, /* scoped by: account */
+    CASE WHEN $3 OR e.kind <> 'PURCHASE' THEN e.body END AS body
 FROM event_queue q JOIN event e ON e.id = q.event_id
 WHERE q.member_id = ANY($1::uuid[])
 ORDER BY q.member_id, q.occurred_at, q.event_id LIMIT $2
@@ -34,14 +40,21 @@ WHERE q.member_id = t.member_id AND q.occurred_at = t.occurred_at AND q.event_id
 async def _chunk(sql: asyncpg.Connection, program_id: UUID, members: list[UUID]) -> list[Earned]:
     """Earn the next CHUNK events of members; fewer than that means that none are left."""
     locked = await lock(sql, program_id, members)
-    events = [Waiting(*row) for row in await sql.fetch(_QUEUED, members, CHUNK)]
+    rows = await sql.fetch(_QUEUED, members, CHUNK, locked.rule_set.looks_at_lines)
+    events = [Waiting(row["id"], row["member_id"], _facts(row)) for row in rows]
     if not events:
         return []
     earned = await earn(sql, locked, events, clock.now())
     await sql.execute(
-        _DEQUEUE, [e.member_id for e in events], [e.occurred_at for e in events], [e.id for e in events]
+        _DEQUEUE, [e.member_id for e in events], [e.facts.occurred_at for e in events], [e.id for e in events]
     )
     return earned
+
+
+def _facts(row: asyncpg.Record) -> Facts:
+    # What was bought is read, and decoded, only where a rule looks at it.
+    body = None if row["body"] is None else msgspec.convert(row["body"], Body)
+    return facts(EventKind(row["kind"]), row["occurred_at"], row["amount"], body, row["store_id"])
 
 
 async def _until_none_are_left(work: Callable[[], Awaitable[list[Earned]]]) -> int:

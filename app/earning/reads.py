@@ -8,8 +8,11 @@ from uuid import UUID
 import msgspec
 
 from app.database import connection
+from app.earning import rulesets
 from app.earning.engine import Step
 from app.earning.events import EVENT_COLUMNS, EVENT_TABLES, Event, event_from_row
+from app.earning.explain import RuleOutcome, explain
+from app.earning.receipts import decode
 from app.paging import Page, PageResult, keyset, page_result
 
 # Every column is named: the statement is a constant, whatever is asked for.
@@ -21,6 +24,12 @@ FROM award a JOIN event e ON e.id = a.event_id
 WHERE e.program_id = $1 AND a.event_id = ANY($2::uuid[])
 ORDER BY a.event_id, a.points DESC, a.rule_id
 """
+
+
+_DECIDED = f"""
+SELECT {EVENT_COLUMNS}, o.rules_version, o.context FROM {EVENT_TABLES}
+WHERE e.program_id = $1 AND e.id = ANY($2::uuid[]) AND o.rules_version IS NOT NULL
+"""  # noqa: S608 - nothing but constants
 
 
 class AwardRecord(msgspec.Struct, frozen=True):
@@ -92,3 +101,20 @@ async def get_awards(program_id: UUID, event_ids: Sequence[UUID]) -> list[list[A
     for row in rows:
         awards[row["event_id"]].append(_award(row))
     return [awards[event_id] for event_id in event_ids]
+
+
+async def get_explanations(program_id: UUID, event_ids: Sequence[UUID]) -> list[list[RuleOutcome]]:
+    """Return what became of each rule for each event, in the order of the ids given.
+
+    It is told from what was kept when the event was earned: the versions of the rules, the factors and
+    the room that limits left; rules of today play no part. Events that still wait for a worker, and
+    those that were turned away, have none.
+    """
+    outcomes: dict[UUID, list[RuleOutcome]] = {}
+    async with connection() as sql:
+        for row in await sql.fetch(_DECIDED, program_id, list(event_ids)):
+            context = decode(row["context"])
+            rule_set = await rulesets.past(sql, program_id, row["rules_version"], context)
+            event = event_from_row(row)
+            outcomes[event.id] = explain(rule_set, event.facts(), context.standing, context.rooms).outcomes
+    return [outcomes.get(event_id, []) for event_id in event_ids]

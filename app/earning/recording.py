@@ -1,40 +1,44 @@
 """Recording events: at once with their points, or stored for a worker. One event is a batch of one."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import asyncpg
 
 from app import clock
 from app.database import retrying, transaction
 from app.earning import rulesets
-from app.earning.batch import Earned, Waiting, count, earn, lock, why_not
+from app.earning.batch import Earned, count, earn, lock, why_not
 from app.earning.events import (
     EVENT_COLUMNS,
     EVENT_TABLES,
     MAX_EVENTS,
     Event,
+    Incoming,
     Prepared,
-    Purchase,
     event_from_row,
     prepare,
     same_content,
 )
+from app.earning.limits import Waiting
 from app.earning.rules import EventKind
 from app.errors import ErrorCode, UserError
 from app.ids import new_id
-from app.members.reads import MemberRef, find_states
+from app.members.reads import find_states
 from app.metrics import EVENTS_STORED
 from app.outbox.service import Queue
+from app.stores.reads import find_stores
 
 _INSERT = """
-INSERT INTO event (id, program_id, member_id, external_id, kind, occurred_at, recorded_at, amount, body)
-SELECT id, $1, member_id, external_id, 'PURCHASE', occurred_at, $7, amount, body
-FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::numeric[], $8::jsonb[])
-    AS t(id, member_id, external_id, occurred_at, amount, body)
+INSERT INTO event (id, program_id, member_id, external_id, kind, occurred_at, recorded_at, amount, body,
+    store_id)
+SELECT id, $1, member_id, external_id, kind, occurred_at, $7, amount, body, store_id
+FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::numeric[], $8::jsonb[], $9::text[],
+        $10::uuid[])
+    AS t(id, member_id, external_id, occurred_at, amount, body, kind, store_id)
 ON CONFLICT (program_id, external_id) DO NOTHING
 """
 
@@ -46,7 +50,7 @@ queued AS (
     INSERT INTO event_queue (member_id, occurred_at, event_id) SELECT member_id, occurred_at, id FROM stored
 ), left_behind AS (
     INSERT INTO outbox (queue, program_id, members, items, created_at)
-    SELECT $9, $1, array_agg(DISTINCT member_id), count(*), $7 FROM stored HAVING count(*) > 0
+    SELECT $11, $1, array_agg(DISTINCT member_id), count(*), $7 FROM stored HAVING count(*) > 0
 )
 SELECT id FROM stored
 """  # noqa: S608 - nothing but constants
@@ -64,12 +68,6 @@ class Recorded(NamedTuple):
     errors: tuple[UserError, ...] = ()
 
 
-Incoming = tuple[Purchase, MemberRef]
-"""An event on its way in, and whom it is about."""
-
-ZERO = Decimal(0)
-
-
 def _conflict(external_id: str) -> Recorded:
     message = f"The event {external_id} was recorded before with another content; it stays as it was."
     return Recorded(None, errors=(UserError(ErrorCode.IDEMPOTENCY_CONFLICT, message, ("external_id",)),))
@@ -81,12 +79,14 @@ def _refused(prepared: Prepared, reason: str, code: ErrorCode) -> Recorded:
     return Recorded(None, errors=(UserError(code, reason, field),))
 
 
-class _Incoming:
+class _Batch:
     """A batch on its way in: what is settled so far, and what is still to be written."""
 
     def __init__(self, size: int) -> None:
         self.results: list[Recorded | None] = [None] * size
         self.prepared: dict[int, Prepared] = {}
+        self.zones: dict[UUID, ZoneInfo] = {}
+        """The zones of stores, by store."""
 
     def settle(self, n: int, result: Recorded) -> None:
         self.results[n] = result
@@ -103,12 +103,12 @@ class _Incoming:
 
 async def _check(
     sql: asyncpg.Connection, program_id: UUID, events: Sequence[Incoming], now: datetime
-) -> _Incoming:
+) -> _Batch:
     """Check every event by itself, and find whom it is about."""
-    batch = _Incoming(len(events))
+    batch = _Batch(len(events))
     policy = (await rulesets.current(sql, program_id)).policy
-    for n, (purchase, member) in enumerate(events):
-        outcome = prepare(purchase, member, policy, now, new_id())
+    for n, incoming in enumerate(events):
+        outcome = prepare(incoming, policy, now, new_id())
         if isinstance(outcome, Prepared):
             batch.prepared[n] = outcome
         else:
@@ -126,7 +126,23 @@ async def _check(
             batch.settle(n, _refused(batch.prepared[n], reason, ErrorCode.NOT_ELIGIBLE))
         else:
             batch.prepared[n].member_id = row.id
+    await _find_stores(sql, program_id, batch)
     return batch
+
+
+async def _find_stores(sql: asyncpg.Connection, program_id: UUID, batch: _Batch) -> None:
+    """Find where events happened, of those that say so."""
+    placed = [(n, each, each.store) for n, each in batch.prepared.items() if each.store is not None]
+    if not placed:
+        return
+    stores = await find_stores(sql, program_id, [ref for _, _, ref in placed])
+    for (n, each, ref), store in zip(placed, stores, strict=True):
+        if store is None:
+            error = UserError(ErrorCode.NOT_FOUND, "There is no such store.", ("store", ref.field))
+            batch.settle(n, Recorded(None, errors=(error,)))
+        else:
+            each.store_id = store.id
+            batch.zones[store.id] = store.zone
 
 
 async def _known(sql: asyncpg.Connection, program_id: UUID, external_ids: Sequence[str]) -> dict[str, Event]:
@@ -135,7 +151,7 @@ async def _known(sql: asyncpg.Connection, program_id: UUID, external_ids: Sequen
     return {row["external_id"]: event_from_row(row) for row in rows}
 
 
-def _columns(batch: _Incoming, program_id: UUID, now: datetime) -> list[object]:
+def _columns(batch: _Batch, program_id: UUID, now: datetime) -> list[object]:
     # Whoever inserts an id waits for whoever is inserting it too: in one order for all, nobody waits in a
     # circle. Of two with the same id the first stays the first.
     prepared = sorted(batch.prepared.values(), key=lambda each: each.external_id)
@@ -148,10 +164,12 @@ def _columns(batch: _Incoming, program_id: UUID, now: datetime) -> list[object]:
         [each.amount for each in prepared],
         now,
         [each.encoded for each in prepared],
+        [each.kind for each in prepared],
+        [each.store_id for each in prepared],
     ]
 
 
-async def _answer_known(sql: asyncpg.Connection, program_id: UUID, batch: _Incoming) -> None:
+async def _answer_known(sql: asyncpg.Connection, program_id: UUID, batch: _Batch) -> None:
     """Answer for the events that are left in the batch, which were there before: as they are now."""
     if batch.prepared:
         known = await _known(sql, program_id, [each.external_id for each in batch.prepared.values()])
@@ -168,11 +186,12 @@ def _event(prepared: Prepared, now: datetime) -> Event:
         prepared.id,
         prepared.member_id,
         prepared.external_id,
-        EventKind.PURCHASE,
+        prepared.kind,
         prepared.occurred_at,
         now,
         prepared.amount,
         prepared.body,
+        prepared.store_id,
     )
 
 
@@ -193,7 +212,7 @@ async def record_now(program_id: UUID, events: Sequence[Incoming]) -> list[Recor
     """
     earned: list[Earned] = []
 
-    async def write(sql: asyncpg.Connection, batch: _Incoming, now: datetime) -> None:
+    async def write(sql: asyncpg.Connection, batch: _Batch, now: datetime) -> None:
         earned[:] = await _insert_and_earn(sql, program_id, batch, now)
 
     results = await _record(program_id, events, write)
@@ -214,7 +233,7 @@ async def store(program_id: UUID, events: Sequence[Incoming]) -> list[Recorded]:
         Unavailable: the database stayed away or busy; nothing was stored.
     """
 
-    async def write(sql: asyncpg.Connection, batch: _Incoming, now: datetime) -> None:
+    async def write(sql: asyncpg.Connection, batch: _Batch, now: datetime) -> None:
         rows = await sql.fetch(_STORE, *_columns(batch, program_id, now), Queue.EARNING)
         for n, each in batch.fresh({row["id"] for row in rows}):
             batch.settle(n, Recorded(_event(each, now)))
@@ -227,7 +246,7 @@ async def store(program_id: UUID, events: Sequence[Incoming]) -> list[Recorded]:
 async def _record(
     program_id: UUID,
     events: Sequence[Incoming],
-    write: Callable[[asyncpg.Connection, _Incoming, datetime], Awaitable[None]],
+    write: Callable[[asyncpg.Connection, _Batch, datetime], Awaitable[None]],
 ) -> list[Recorded]:
     """Check events, write those that are sound, and answer for those that were there before."""
     assert len(events) <= MAX_EVENTS
@@ -246,7 +265,7 @@ async def _record(
 
 
 async def _insert_and_earn(
-    sql: asyncpg.Connection, program_id: UUID, batch: _Incoming, now: datetime
+    sql: asyncpg.Connection, program_id: UUID, batch: _Batch, now: datetime
 ) -> list[Earned]:
     """Write the events of a batch that are new, and earn their points."""
     everybody = {each.member_id for each in batch.prepared.values() if each.member_id}
@@ -259,7 +278,7 @@ async def _insert_and_earn(
         (_event(each, now) for _, each in fresh), key=lambda event: (event.member_id, event.occurred_at)
     )
     waiting = [
-        Waiting(event.id, event.member_id, event.occurred_at, event.amount or ZERO) for event in recorded
+        Waiting(event.id, event.member_id, event.facts(), _zone(event, batch.zones)) for event in recorded
     ]
     earned = await earn(sql, locked, waiting, now)
     for event, outcome in zip(recorded, earned, strict=True):
@@ -268,3 +287,8 @@ async def _insert_and_earn(
     for n, each in fresh:
         batch.settle(n, Recorded(by_id[each.id]))
     return earned
+
+
+def _zone(event: Event, zones: Mapping[UUID, ZoneInfo]) -> ZoneInfo | None:
+    """Return the zone in which an event's days are counted: for a visit the store's, else the program's."""
+    return zones.get(event.store_id) if event.kind is EventKind.CHECK_IN and event.store_id else None

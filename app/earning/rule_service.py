@@ -1,6 +1,7 @@
 """Earning rules: set up, changed in versions, archived and never deleted."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,8 +9,11 @@ import asyncpg
 import msgspec
 
 from app import clock
+from app.campaigns.checks import check_audience
 from app.database import connection, retrying, transaction
-from app.earning.rules import EventKind, Rule, RuleDefinition, RuleStatus, check_definition
+from app.earning.budgets import open_budget
+from app.earning.rule_checks import check_definition
+from app.earning.rules import EventKind, Rule, RuleDefinition, RuleStatus
 from app.earning.rulesets import rule_from_row
 from app.errors import ErrorCode, Refused, refuse
 from app.ids import new_id
@@ -42,8 +46,6 @@ async def create_rule(program_id: UUID, definition: RuleDefinition, status: Rule
         Refused: the definition makes no sense (every reason), or there are MAX_RULES rules.
     """
     now = clock.now()
-    if errors := check_definition(definition):
-        raise Refused(errors)
     rule = Rule(new_id(), 1, status, definition, now, now)
     await retrying(lambda: _insert(program_id, rule))
     return rule
@@ -54,6 +56,7 @@ async def _insert(program_id: UUID, rule: Rule) -> None:
     encoded = msgspec.json.encode(definition)
     async with transaction() as sql:
         version = await bump(sql, program_id)
+        await _check(sql, program_id, definition, now)
         live = await sql.fetchval(
             "SELECT count(*) FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'", program_id
         )
@@ -64,6 +67,21 @@ async def _insert(program_id: UUID, rule: Rule) -> None:
             rule.id, program_id, status, definition.trigger, encoded, now,
         )  # fmt: skip
         await sql.execute(_NEW_VERSION, rule.id, 1, status, encoded, now, version)
+        await open_budget(sql, rule)
+
+
+async def _check(
+    sql: asyncpg.Connection,
+    program_id: UUID,
+    definition: RuleDefinition,
+    now: datetime,
+    before: RuleDefinition | None = None,
+) -> None:
+    errors = [*check_definition(definition, now, before)]
+    if definition.audience is not None:
+        errors += await check_audience(sql, program_id, definition.audience)
+    if errors:
+        raise Refused(errors)
 
 
 async def _change(
@@ -91,8 +109,8 @@ async def _change_once(
             )
         if definition.trigger is not rule.definition.trigger:
             raise refuse(ErrorCode.INVALID, "What triggers a rule cannot change; make a new rule.", "trigger")
-        if definition != rule.definition and (errors := check_definition(definition)):
-            raise Refused(errors)
+        if definition != rule.definition:
+            await _check(sql, program_id, definition, now, rule.definition)
         changed = Rule(rule.id, rule.version + 1, status, definition, rule.created_at, now)
         encoded = msgspec.json.encode(definition)
         await sql.execute(
@@ -101,6 +119,7 @@ async def _change_once(
             program_id, rule.id, changed.version, status, encoded, now,
         )  # fmt: skip
         await sql.execute(_NEW_VERSION, rule.id, changed.version, status, encoded, now, version)
+        await open_budget(sql, changed, rule)
     return changed
 
 

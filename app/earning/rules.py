@@ -1,4 +1,4 @@
-"""What an earning rule says, and which rules make no sense."""
+"""What an earning rule says: the values that a marketer can set, and what they mean when left out."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -7,16 +7,12 @@ from uuid import UUID
 
 import msgspec
 
-from app.errors import ErrorCode, UserError
-from app.ledger.operations import MAX_POINTS
-from app.text import is_line, is_text
+from app.campaigns.audience import Audience
+from app.ledger.expiry import ExpiryPolicy
 
-MAX_RATE = Decimal(1_000_000)
-MIN_RATE_AMOUNT = Decimal("0.01")
 MAX_AMOUNT = Decimal(1_000_000_000_000)
 """The largest amount of money that one purchase or one condition can name."""
 MAX_DECIMALS = 6
-MAX_PRIORITY = 1_000_000
 
 
 class EventKind(StrEnum):
@@ -26,11 +22,39 @@ class EventKind(StrEnum):
     REFERRAL = "REFERRAL"
 
 
+class Action(StrEnum):
+    """The actions that Laurel finds out by itself; any other name is the caller's own."""
+
+    REGISTRATION = "REGISTRATION"
+    PROFILE_COMPLETED = "PROFILE_COMPLETED"
+    BIRTHDAY = "BIRTHDAY"
+    ANNIVERSARY = "ANNIVERSARY"
+
+
 class RuleStatus(StrEnum):
     DRAFT = "DRAFT"
     ACTIVE = "ACTIVE"
     PAUSED = "PAUSED"
     ARCHIVED = "ARCHIVED"
+
+
+class RuleStacking(StrEnum):
+    ADD = "ADD"
+    REPLACE = "REPLACE"
+
+
+class ReferralTrigger(StrEnum):
+    REGISTRATION = "REGISTRATION"
+    FIRST_PURCHASE = "FIRST_PURCHASE"
+
+
+class Period(StrEnum):
+    """A calendar period: a day, a week from Monday on, a month, a year."""
+
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"
+    YEAR = "YEAR"
 
 
 class PointsPerAmount(msgspec.Struct, frozen=True):
@@ -40,18 +64,90 @@ class PointsPerAmount(msgspec.Struct, frozen=True):
     amount: Decimal = Decimal(1)
 
 
+class ProductFilter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The goods that a rule is about: those in any of the lists, but for those that are excluded.
+
+    Names are compared as they are. Without anything that is included it is all goods but the excluded.
+    """
+
+    skus: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    excluded_skus: tuple[str, ...] = ()
+    excluded_categories: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether it filters anything at all."""
+        return bool(
+            self.skus or self.categories or self.brands or self.excluded_skus or self.excluded_categories
+        )
+
+
+class Frequency(msgspec.Struct, frozen=True):
+    """So many times in each period."""
+
+    times: int
+    per: Period
+
+
+class RuleLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What keeps a rule from giving too much. The first two and the budget trim; the others turn away."""
+
+    max_points_per_transaction: int | None = None
+    max_points_per_day: int | None = None
+    frequency: Frequency | None = None
+    cooldown_minutes: int | None = None
+    max_times_per_member: int | None = None
+    budget: int | None = None
+
+
 class RuleDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a marketer can change about a rule. A window is from `starts_at` on and until before `ends_at`."""
+    """What a marketer can change about a rule. A window is from `starts_at` on and until before `ends_at`.
+
+    None means "not said": the properties tell what then holds.
+    """
 
     name: str
     trigger: EventKind
     description: str | None = None
+    action: str | None = None
     points_per_amount: PointsPerAmount | None = None
     fixed_points: int | None = None
+    multiplier: Decimal | None = None
+    referred_points: int | None = None
+    referral_trigger: ReferralTrigger | None = None
     minimum_amount: Decimal | None = None
+    products: ProductFilter | None = None
+    audience: Audience | None = None
+    stacking: RuleStacking | None = None
+    limits: RuleLimits = RuleLimits()
+    pending_days: int | None = None
+    expiry: ExpiryPolicy | None = None
+    tier_multiplier_applies: bool | None = None
+    campaign_multiplier_applies: bool | None = None
     starts_at: datetime | None = None
     ends_at: datetime | None = None
     priority: int = 0
+
+    @property
+    def effective_stacking(self) -> RuleStacking:
+        """REPLACE for points per amount with a product filter, and else ADD, unless it is said."""
+        if self.stacking is not None:
+            return self.stacking
+        replaces = self.points_per_amount is not None and bool(self.products)
+        return RuleStacking.REPLACE if replaces else RuleStacking.ADD
+
+    @property
+    def takes_tier_factor(self) -> bool:
+        """Tier factors apply to purchases, unless the rule says otherwise."""
+        if self.tier_multiplier_applies is None:
+            return self.trigger is EventKind.PURCHASE
+        return self.tier_multiplier_applies
+
+    @property
+    def takes_campaign_factors(self) -> bool:
+        """Campaign factors apply to whatever the campaign lists, unless the rule says otherwise."""
+        return self.campaign_multiplier_applies is not False
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -63,59 +159,3 @@ class Rule(msgspec.Struct, frozen=True):
     definition: RuleDefinition
     created_at: datetime
     updated_at: datetime
-
-
-def _check_decimal(
-    value: Decimal, low: Decimal, high: Decimal, field: tuple[str, ...], what: str
-) -> list[UserError]:
-    exponent = value.as_tuple().exponent
-    if not value.is_finite() or not low <= value <= high:
-        return [UserError(ErrorCode.INVALID, f"{what} must be between {low} and {high}.", field)]
-    if isinstance(exponent, int) and exponent < -MAX_DECIMALS:
-        return [UserError(ErrorCode.INVALID, f"{what} can have at most {MAX_DECIMALS} decimals.", field)]
-    return []
-
-
-def check_definition(rule: RuleDefinition) -> list[UserError]:
-    """Return everything that is wrong with a rule; a rule that could never pay is wrong too.
-
-    A window may lie in the past: events of that time can still come in.
-    """
-    errors: list[UserError] = []
-
-    def invalid(message: str, *field: str) -> None:
-        errors.append(UserError(ErrorCode.INVALID, message, field))
-
-    if not rule.name.strip() or len(rule.name) > 200 or not is_line(rule.name):
-        invalid("A rule needs a name of 1 to 200 printable characters.", "name")
-    if rule.description is not None and (len(rule.description) > 2000 or not is_text(rule.description)):
-        invalid("A description has at most 2,000 printable characters.", "description")
-    if rule.trigger is not EventKind.PURCHASE:
-        invalid(
-            "No event of this kind can be recorded, so the rule could never pay. Use PURCHASE.", "trigger"
-        )
-    if (rule.points_per_amount is None) == (rule.fixed_points is None):
-        invalid(
-            "A rule gives either points per amount or fixed points: set exactly one of the two.",
-            "points_per_amount",
-        )
-    if rule.points_per_amount is not None:
-        rate = rule.points_per_amount
-        smallest = Decimal(1).scaleb(-MAX_DECIMALS)
-        errors += _check_decimal(
-            rate.points, smallest, MAX_RATE, ("points_per_amount", "points"), "The points"
-        )
-        errors += _check_decimal(
-            rate.amount, MIN_RATE_AMOUNT, MAX_RATE, ("points_per_amount", "amount"), "The amount"
-        )
-    if rule.fixed_points is not None and not 1 <= rule.fixed_points <= MAX_POINTS:
-        invalid("Fixed points must be at least 1: the rule could never pay.", "fixed_points")
-    if rule.minimum_amount is not None:
-        errors += _check_decimal(
-            rule.minimum_amount, Decimal(0), MAX_AMOUNT, ("minimum_amount",), "The minimum amount"
-        )
-    if rule.starts_at is not None and rule.ends_at is not None and rule.ends_at <= rule.starts_at:
-        invalid("The rule ends before it starts: it could never pay.", "ends_at")
-    if not -MAX_PRIORITY <= rule.priority <= MAX_PRIORITY:
-        invalid(f"A priority lies between -{MAX_PRIORITY} and {MAX_PRIORITY}.", "priority")
-    return errors

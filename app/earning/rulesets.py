@@ -1,21 +1,38 @@
 """Compiled rule sets, kept in memory for as long as their version is the program's."""
 
 from collections import OrderedDict
+from collections.abc import Hashable
+from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from app.earning.engine import RuleSet
+from app.campaigns.reads import load_campaigns
+from app.earning.receipts import Context
 from app.earning.rules import Rule, RuleDefinition, RuleStatus
+from app.earning.ruleset import RuleSet
 from app.programs.policies import load_policy
+from app.tiers.reads import load_tiers
+
+Key = TypeVar("Key", bound=Hashable)
 
 _KEPT = 1000
 _cache: OrderedDict[UUID, RuleSet] = OrderedDict()
+_past: OrderedDict[tuple[UUID, int], RuleSet] = OrderedDict()
 
 _RULES = """
 SELECT id, version, status, definition, created_at, updated_at
-FROM earning_rule WHERE program_id = $1 AND status = 'ACTIVE'
+FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'
+"""
+
+_VERSION = "SELECT rules_version FROM program WHERE id = $1"
+
+_RULES_THEN = """
+SELECT DISTINCT ON (r.id) r.id, v.version, v.status, v.definition, r.created_at, v.created_at AS updated_at
+FROM earning_rule r JOIN earning_rule_version v ON v.rule_id = r.id
+WHERE r.program_id = $1 AND v.rules_version <= $2
+ORDER BY r.id, v.version DESC
 """
 
 
@@ -37,12 +54,22 @@ async def load(sql: asyncpg.Connection, program_id: UUID) -> RuleSet:
     Raises:
         Refused: there is no such program.
     """
-    policy = await load_policy(sql, program_id)
-    rule_set = RuleSet(policy, [rule_from_row(rule) for rule in await sql.fetch(_RULES, program_id)])
-    _cache[program_id] = rule_set
-    _cache.move_to_end(program_id)
-    while len(_cache) > _KEPT:
-        _cache.popitem(last=False)
+    while True:
+        policy = await load_policy(sql, program_id)
+        rules = [rule_from_row(rule) for rule in await sql.fetch(_RULES, program_id)]
+        tiers = await load_tiers(sql, program_id)
+        rule_set = RuleSet(policy, rules, tiers, await load_campaigns(sql, program_id))
+        # Statements of one transaction see what others commit between them.
+        if await sql.fetchval(_VERSION, program_id) == policy.version:
+            break
+    return _keep(_cache, program_id, rule_set)
+
+
+def _keep(cache: OrderedDict[Key, RuleSet], key: Key, rule_set: RuleSet) -> RuleSet:
+    cache[key] = rule_set
+    cache.move_to_end(key)
+    while len(cache) > _KEPT:
+        cache.popitem(last=False)
     return rule_set
 
 
@@ -58,3 +85,19 @@ async def current(sql: asyncpg.Connection, program_id: UUID, version: int | None
         _cache.move_to_end(program_id)
         return kept
     return await load(sql, program_id)
+
+
+async def past(sql: asyncpg.Connection, program_id: UUID, version: int, context: Context) -> RuleSet:
+    """Return the rules of a program as they were at a version of its rule set.
+
+    Args:
+        version: as it is kept with an event's outcome.
+        context: as it is kept there; tiers and campaigns are in it, and not in the rule set.
+    """
+    kept = _past.get((program_id, version))
+    if kept is not None:
+        _past.move_to_end((program_id, version))
+        return kept
+    policy = context.policy(await load_policy(sql, program_id), version)
+    rules = [rule_from_row(rule) for rule in await sql.fetch(_RULES_THEN, program_id, version)]
+    return _keep(_past, (program_id, version), RuleSet(policy, rules))

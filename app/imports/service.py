@@ -11,6 +11,7 @@ from uuid import UUID
 from zlib import crc32
 
 from app.database import connection
+from app.earning.events import Incoming
 from app.earning.recording import Recorded, record_now
 from app.errors import ErrorCode, UserError
 from app.imports.purchases import Order
@@ -149,7 +150,7 @@ async def import_purchases(
         known: set[str] = set()
         for chunk in _chunks(lane):
             strangers = await _enroll(program_id, chunk, known, summary) if enroll else {}
-            incoming = [(order, MemberRef(external_id=order.member_id)) for order in chunk]
+            incoming = [Incoming(order, MemberRef(external_id=order.member_id)) for order in chunk]
             for order, result in zip(chunk, await record_now(program_id, incoming), strict=True):
                 _count(summary, order, result, strangers)
             advance(len(chunk))

@@ -11,6 +11,7 @@ async def bump(sql: asyncpg.Connection, program_id: UUID) -> int:
     Taken first in a transaction: changes of one program queue up here.
     """
     version: int = await sql.fetchval(
-        "UPDATE program SET rules_version = rules_version + 1 WHERE id = $1 RETURNING rules_version", program_id
+        "UPDATE program SET rules_version = rules_version + 1 WHERE id = $1 RETURNING rules_version",
+        program_id,
     )
     return version

@@ -9,6 +9,7 @@ from typing import Any
 
 from app import clock
 from app.database import connection
+from app.earning.events import Incoming
 from app.earning.processing import earn_batch
 from app.earning.recording import store
 from app.imports.purchases import OrderLine
@@ -62,14 +63,14 @@ class _Events:
         self._number = 0
         self._start = datetime(2026, 2, 1, tzinfo=UTC)
 
-    def _next(self) -> tuple[_Purchase, MemberRef]:
+    def _next(self) -> Incoming:
         self._number += 1
         lines = [
             OrderLine(f"SKU-{n:05}", f"Article number {n}", "Tea", None, Decimal(2), Decimal(f"{n + 4}.90"))
             for n in range(3)
         ]
         purchase = _Purchase(f"{self._number:08}", self._start + timedelta(seconds=self._number), lines)
-        return purchase, MemberRef(external_id=member_name(self._number * 7919 % MEMBERS))
+        return Incoming(purchase, MemberRef(external_id=member_name(self._number * 7919 % MEMBERS)))
 
     async def store(self) -> datetime:
         """Store a round's events; return when that was done."""

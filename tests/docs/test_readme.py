@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from app import clock, demo
+from app import demo
 from app.access.principal import Principal, PrincipalKind
 from app.access.scopes import PROGRAM_SCOPES
 from app.access.tokens import MemberTokens
@@ -27,7 +27,7 @@ BLOCK = re.compile(r"```graphql\n(.*?)```(?:\n\n```json\n(.*?)```)?", re.S)
 @pytest.fixture
 async def context():
     program, _ = await create_program(dataclasses.replace(demo.PROGRAM, slug=f"readme-{uuid4().hex[:12]}"))
-    for definition in demo.rules(clock.now()):
+    for definition in demo.rules():
         await create_rule(program.id, definition, RuleStatus.ACTIVE)
     coalescer = Coalescer()
     await coalescer.start()

@@ -17,10 +17,11 @@ from app.database import connection
 from app.earning import batch as batches
 from app.earning import recording
 from app.earning.coalescer import Coalescer
-from app.earning.events import MAX_DATA_BYTES, MAX_LINES, Event
+from app.earning.events import MAX_DATA_BYTES, MAX_LINES, Event, Incoming
 from app.earning.processing import earn_batch
 from app.earning.reads import AwardRecord, get_awards, get_events
 from app.earning.recording import Recorded, record_now, store
+from app.earning.ruleset import Facts
 from app.errors import ErrorCode, Unavailable
 from app.ledger.expiry import NEVER
 from app.ledger.operations import MAX_POINTS, EntryKind
@@ -54,7 +55,7 @@ NOON = (2026, 3, 2, 12)
 
 
 async def one(program: Program, member: MemberRow, event: Purchase, record: Record = record_now) -> Recorded:
-    (recorded,) = await record(program.id, [(event, by_id(member))])
+    (recorded,) = await record(program.id, [Incoming(event, by_id(member))])
     return recorded
 
 
@@ -217,7 +218,7 @@ async def test_an_unknown_member_is_told_by_what_named_them(
     record: Record, ref: MemberRef, field: str
 ) -> None:
     program = await new_program()
-    (recorded,) = await record(program.id, [(purchase(), ref)])
+    (recorded,) = await record(program.id, [Incoming(purchase(), ref)])
     assert problem_of(recorded) == (ErrorCode.NOT_FOUND, ("member", field))
     assert await events_kept(program) == []
 
@@ -230,7 +231,7 @@ async def test_a_member_of_another_program_is_unknown(record: Record) -> None:
         MemberRef(external_id=stranger.external_id),
         MemberRef(email="ada@example.com"),
     ):
-        (recorded,) = await record(program.id, [(purchase(), ref)])
+        (recorded,) = await record(program.id, [Incoming(purchase(), ref)])
         assert problem_of(recorded)[0] is ErrorCode.NOT_FOUND
 
 
@@ -369,7 +370,7 @@ async def test_a_member_may_be_named_in_any_way_in_a_replay(record: Record) -> N
     for n, ref in enumerate(
         (MemberRef(external_id=member.external_id), MemberRef(email="ada@example.COM"), by_id(member))
     ):
-        (recorded,) = await record(program.id, [(event, ref)])
+        (recorded,) = await record(program.id, [Incoming(event, ref)])
         assert recorded.replayed == (n > 0)
     assert problem_of(await one(program, other, event, record))[0] is ErrorCode.IDEMPOTENCY_CONFLICT
 
@@ -381,8 +382,8 @@ async def test_an_event_may_stand_twice_in_one_batch(record: Record) -> None:
     member = await new_member(program)
     recorded = await record(
         program.id,
-        [(purchase(amount, "e"), by_id(member)) for amount in ("10", "10.0", "11")]
-        + [(purchase(5, "f"), by_id(member))],
+        [Incoming(purchase(amount, "e"), by_id(member)) for amount in ("10", "10.0", "11")]
+        + [Incoming(purchase(5, "f"), by_id(member))],
     )
     assert [each.replayed for each in recorded[:2]] == [False, True]
     assert problem_of(recorded[2])[0] is ErrorCode.IDEMPOTENCY_CONFLICT
@@ -430,7 +431,9 @@ async def test_batches_of_the_same_events_in_opposite_orders_do_not_wait_for_eac
     await new_rule(program)
     members = [await new_member(program) for _ in range(20)]
     for round_ in range(4):
-        events = [(purchase(1, f"{round_}-{n}"), by_id(member)) for n, member in enumerate(members * 5)]
+        events = [
+            Incoming(purchase(1, f"{round_}-{n}"), by_id(member)) for n, member in enumerate(members * 5)
+        ]
         async with asyncio.timeout(30):
             results = await asyncio.gather(
                 *(record(program.id, order) for order in (events, events[::-1]) * 3)
@@ -545,7 +548,7 @@ async def test_the_purchase_that_happened_first_is_served_first(
         purchase(50, f"at-{hour}", occurred_at=datetime(2026, 3, 2, hour, tzinfo=UTC)) for hour in hours
     ]
     if record is record_now:
-        recorded = await record(program.id, [(each, by_id(member)) for each in events])
+        recorded = await record(program.id, [Incoming(each, by_id(member)) for each in events])
     else:
         recorded = [await one(program, member, each, store) for each in events]
         await earn_all(program)
@@ -581,7 +584,7 @@ async def test_the_cap_is_each_members_own() -> None:
     program = await new_program(max_points_per_day=10)
     await new_rule(program)
     members = [await new_member(program) for _ in range(3)]
-    recorded = await record_now(program.id, [(purchase(8), by_id(each)) for each in members * 2])
+    recorded = await record_now(program.id, [Incoming(purchase(8), by_id(each)) for each in members * 2])
     assert [event_of(each).points for each in recorded] == [8, 8, 8, 2, 2, 2]
 
 
@@ -618,7 +621,9 @@ async def test_more_points_than_can_be_counted_are_refused_cleanly() -> None:
     member, other = await new_member(program), await new_member(program)
     await post(program, member, EntryKind.ADJUST, MAX_POINTS - 15)
     wishes = [(10, member), (10, member), (5, other), (5, member)]
-    recorded = await record_now(program.id, [(purchase(amount), by_id(each)) for amount, each in wishes])
+    recorded = await record_now(
+        program.id, [Incoming(purchase(amount), by_id(each)) for amount, each in wishes]
+    )
     assert [event_of(each).points for each in recorded] == [10, 0, 5, 5]
     assert "more points than can be counted" in (event_of(recorded[1]).rejection or "")
     assert await balance(program, member) == (MAX_POINTS, 0)
@@ -632,7 +637,9 @@ async def test_a_member_suspended_meanwhile_is_rejected_with_the_reason() -> Non
     program = await new_program()
     await new_rule(program)
     member, other = await new_member(program), await new_member(program)
-    stored = await store(program.id, [(purchase(10), by_id(member)), (purchase(10), by_id(other))])
+    stored = await store(
+        program.id, [Incoming(purchase(10), by_id(member)), Incoming(purchase(10), by_id(other))]
+    )
     await update_member(program.id, by_id(member), {"status": MemberStatus.SUSPENDED})
     assert await earn_all(program) == 2
     rejected = await as_now(program, stored[0])
@@ -648,16 +655,16 @@ async def test_an_event_that_the_engine_cannot_digest_is_rejected_alone(
 ) -> None:
     evaluate = batches.evaluate
 
-    def choke(rule_set: Any, occurred_at: Any, amount: Decimal, *rest: Any) -> Any:
-        if amount == 13:
+    def choke(rule_set: Any, facts: Facts, *rest: Any, **more: Any) -> Any:
+        if facts.micros == 13_000_000:
             raise ZeroDivisionError
-        return evaluate(rule_set, occurred_at, amount, *rest)
+        return evaluate(rule_set, facts, *rest, **more)
 
     monkeypatch.setattr(batches, "evaluate", choke)
     program = await new_program()
     await new_rule(program)
     member = await new_member(program)
-    stored = await store(program.id, [(purchase(n), by_id(member)) for n in (12, 13, 14)])
+    stored = await store(program.id, [Incoming(purchase(n), by_id(member)) for n in (12, 13, 14)])
     assert await earn_all(program) == 3
     events = [await as_now(program, each) for each in stored]
     assert [event.points for event in events] == [12, 0, 14]
@@ -692,7 +699,7 @@ async def test_a_member_whose_books_disagree_does_not_hold_up_the_others(
     await new_rule(program)
     members = [await new_member(program) for _ in range(3)]
     set_now(monkeypatch, *NOON)
-    stored = await store(program.id, [(purchase(10), by_id(each)) for each in members])
+    stored = await store(program.id, [Incoming(purchase(10), by_id(each)) for each in members])
     await break_books(members[1])
     with pytest.raises(asyncpg.PostgresError, match="nothing is due") as error:
         await one(program, members[1], purchase(1))
@@ -714,7 +721,7 @@ async def test_a_batch_that_two_workers_take_is_earned_once() -> None:
     program = await new_program(max_points_per_day=1000)
     await new_rule(program)
     members = [await new_member(program) for _ in range(10)]
-    await store(program.id, [(purchase(3), by_id(each)) for each in members * 5])
+    await store(program.id, [Incoming(purchase(3), by_id(each)) for each in members * 5])
     (batch,) = await stamp_all(program)
     async with asyncio.timeout(30):
         counts = await asyncio.gather(*(earn_batch(batch) for _ in range(4)))
@@ -730,7 +737,7 @@ async def test_more_events_than_one_transaction_takes_are_all_earned(
     program = await new_program()
     await new_rule(program)
     members = [await new_member(program) for _ in range(3)]
-    await store(program.id, [(purchase(1), by_id(members[n % 3])) for n in range(28)])
+    await store(program.id, [Incoming(purchase(1), by_id(members[n % 3])) for n in range(28)])
     (batch,) = await stamp_all(program)
     assert await earn_batch(batch) == 28
     assert await earn_batch(batch) == 0
@@ -766,7 +773,8 @@ async def test_what_was_taken_is_finished_when_the_process_stops() -> None:
     coalescer = Coalescer()
     await coalescer.start()
     waiting = [
-        asyncio.create_task(coalescer.record(program.id, (purchase(1), by_id(member)))) for _ in range(150)
+        asyncio.create_task(coalescer.record(program.id, Incoming(purchase(1), by_id(member))))
+        for _ in range(150)
     ]
     await asyncio.sleep(0.005)  # the first are under way, the others wait
     async with asyncio.timeout(30):
@@ -775,7 +783,7 @@ async def test_what_was_taken_is_finished_when_the_process_stops() -> None:
     assert {type(each) for each in recorded} == {Recorded}
     assert await balance(program, member) == (150, 0)
     with pytest.raises(Unavailable):
-        await coalescer.record(program.id, (purchase(1), by_id(member)))
+        await coalescer.record(program.id, Incoming(purchase(1), by_id(member)))
 
 
 async def test_one_request_that_fails_does_not_harm_those_recorded_with_it(
@@ -791,7 +799,7 @@ async def test_one_request_that_fails_does_not_harm_those_recorded_with_it(
     await coalescer.start()
     async with asyncio.timeout(30):
         recorded = await asyncio.gather(
-            *(coalescer.record(program.id, (purchase(4), by_id(each))) for each in members),
+            *(coalescer.record(program.id, Incoming(purchase(4), by_id(each))) for each in members),
             return_exceptions=True,
         )
         await coalescer.stop()
@@ -811,7 +819,7 @@ async def test_requests_of_several_programs_are_kept_apart() -> None:
     async with asyncio.timeout(30):
         recorded = await asyncio.gather(
             *(
-                coalescer.record(program.id, (purchase(10, f"e{n}"), by_id(member)))
+                coalescer.record(program.id, Incoming(purchase(10, f"e{n}"), by_id(member)))
                 for n in range(10)
                 for program, member in zip(programs, members, strict=True)
             )
@@ -830,7 +838,8 @@ async def test_a_caller_who_goes_away_does_not_harm_the_others() -> None:
     coalescer = Coalescer()
     await coalescer.start()
     tasks = [
-        asyncio.create_task(coalescer.record(program.id, (purchase(2), by_id(member)))) for _ in range(20)
+        asyncio.create_task(coalescer.record(program.id, Incoming(purchase(2), by_id(member))))
+        for _ in range(20)
     ]
     await asyncio.sleep(0)
     for task in tasks[::2]:
@@ -849,7 +858,8 @@ async def test_too_many_waiting_requests_are_turned_away(monkeypatch: pytest.Mon
     member = await new_member(program)
     coalescer = Coalescer()
     tasks = [
-        asyncio.create_task(coalescer.record(program.id, (purchase(2), by_id(member)))) for _ in range(8)
+        asyncio.create_task(coalescer.record(program.id, Incoming(purchase(2), by_id(member))))
+        for _ in range(8)
     ]
     await asyncio.sleep(0)
     await coalescer.start()
@@ -863,7 +873,7 @@ async def test_a_cap_that_is_set_in_the_middle_of_a_day_counts_what_was_earned_b
     program = await new_program()
     member = await new_member(program)
     await new_rule(program)
-    await record_now(program.id, [(purchase(50), by_id(member))])
+    await record_now(program.id, [Incoming(purchase(50), by_id(member))])
     await update_program(program.id, {"max_points_per_day": 60})
-    (recorded,) = await record_now(program.id, [(purchase(50), by_id(member))])
+    (recorded,) = await record_now(program.id, [Incoming(purchase(50), by_id(member))])
     assert recorded.event.points == 10

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from app.database import connection, transaction
+from app.earning.events import Incoming
 from app.earning.recording import record_now, store
 from app.ids import new_id
 from app.ledger.checks import CHECKS
@@ -51,9 +52,9 @@ async def books(monkeypatch: pytest.MonkeyPatch) -> Books:
     member, other = await new_member(program), await new_member(program)
     (recorded,) = await record_now(
         program.id,
-        [(purchase("50.00", lines=[Line("a", Decimal(20)), Line("b", Decimal(30))]), by_id(member))],
+        [Incoming(purchase("50.00", lines=[Line("a", Decimal(20)), Line("b", Decimal(30))]), by_id(member))],
     )
-    await record_now(program.id, [(purchase("5.00"), by_id(other))])
+    await record_now(program.id, [Incoming(purchase("5.00"), by_id(other))])
     assert recorded.event
     await post(program, member, EntryKind.ADJUST, 30)
     await post(program, member, EntryKind.REDEEM, 110)
@@ -68,7 +69,7 @@ async def books(monkeypatch: pytest.MonkeyPatch) -> Books:
     await post(program, member, EntryKind.EARN, 60, available_on=date(2026, 3, 1))
     set_now(monkeypatch, 2026, 3, 20, 10)
     await post(program, member, EntryKind.EARN, 9)
-    (stored,) = await store(program.id, [(purchase(10), by_id(member))])
+    (stored,) = await store(program.id, [Incoming(purchase(10), by_id(member))])
     assert stored.event
     kinds = await _column("SELECT kind FROM ledger_entry WHERE account_id = $1 ORDER BY sequence", member.id)
     assert kinds == [
@@ -317,7 +318,7 @@ async def test_a_purchase_with_limits_and_lines_verifies(monkeypatch: pytest.Mon
     member = await new_member(program)
     lines = [Line("a", Decimal("4.10")), Line("b", Decimal("3.31"))]
     for amount, of in ((None, lines), ("3.33", None), (8, None)):
-        (recorded,) = await record_now(program.id, [(purchase(amount, lines=of), by_id(member))])
+        (recorded,) = await record_now(program.id, [Incoming(purchase(amount, lines=of), by_id(member))])
         assert recorded.event
     assert (
         await _column("SELECT available_at FROM award WHERE event_id = $1", recorded.event.id)

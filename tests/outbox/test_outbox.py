@@ -10,6 +10,7 @@ import pytest
 
 from app import clock
 from app.database import connection, transaction
+from app.earning.events import Incoming
 from app.earning.processing import earn_batch
 from app.earning.recording import store
 from app.ids import new_id
@@ -71,7 +72,7 @@ async def with_one_event() -> tuple[Program, MemberRow]:
     program = await new_program()
     await new_rule(program)
     member = await new_member(program)
-    await store(program.id, [(purchase(10), by_id(member))])
+    await store(program.id, [Incoming(purchase(10), by_id(member))])
     return program, member
 
 

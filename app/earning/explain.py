@@ -1,0 +1,75 @@
+"""Why each rule paid for an event, or did not. Pure: told from what decided at the time."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from uuid import UUID
+
+from app.earning.engine import Award, Reason, Rooms, Verdict, evaluate, not_meant
+from app.earning.rules import EventKind, Rule, RuleStatus
+from app.earning.ruleset import Facts, RuleSet, Standing
+
+
+class RuleOutcome(NamedTuple):
+    """What became of one rule for one event."""
+
+    rule_id: UUID
+    rule_version: int
+    reason: Reason
+    message: str
+
+    @property
+    def paid(self) -> bool:
+        """Tell whether the rule gave at least one point, or multiplied some."""
+        return self.reason is Reason.PAID
+
+
+class Explained(NamedTuple):
+    """What an event earns, and what became of every rule for events of its kind."""
+
+    awards: list[Award]
+    outcomes: list[RuleOutcome]
+
+
+def explain(rule_set: RuleSet, facts: Facts, standing: Standing, rooms: Rooms) -> Explained:
+    """Return what an event earns, with the outcome of every rule that is not archived, in the rules' order.
+
+    Args: as `evaluate` takes them.
+
+    Raises:
+        TooManyPoints: an award would pass MAX_POINTS.
+    """
+    verdicts: dict[UUID, Verdict] = {}
+    awards = evaluate(rule_set, facts, standing, rooms, verdicts=verdicts)
+    outcomes = [
+        RuleOutcome(rule.id, rule.version, *_verdict(rule_set, rule, facts, standing, verdicts))
+        for rule in rule_set.every
+        if rule.definition.trigger is facts.kind
+    ]
+    return Explained(awards, outcomes)
+
+
+_IDLE = {
+    RuleStatus.DRAFT: "The rule was a draft.",
+    RuleStatus.PAUSED: "The rule was paused.",
+}
+
+
+def _verdict(
+    rule_set: RuleSet, rule: Rule, facts: Facts, standing: Standing, verdicts: Mapping[UUID, Verdict]
+) -> Verdict:
+    if rule.id in verdicts:
+        return verdicts[rule.id]
+    if rule.status is not RuleStatus.ACTIVE:
+        return Verdict(Reason.NOT_ACTIVE, _IDLE[rule.status])
+    # An amount that reaches every minimum: what does not match has none to be compared.
+    compiled = rule_set.compiled[rule.id]
+    micros = compiled.minimum or 0
+    verdict = not_meant(compiled, facts, standing, micros, rule_set.policy.currency)
+    if verdict is not None:
+        return verdict
+    if facts.kind is EventKind.ACTION:
+        return Verdict(Reason.OTHER_ACTION, f"The rule is for the action {rule.definition.action}.")
+    if not facts.lines:
+        message = "The rule is for certain goods, and the purchase does not say what was bought."
+        return Verdict(Reason.NO_MATCHING_PRODUCT, message)
+    return Verdict(Reason.NO_MATCHING_PRODUCT, "Nothing that the rule is for was bought.")

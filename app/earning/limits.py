@@ -1,0 +1,277 @@
+"""What limits leave: read for a batch of events while their accounts are locked, and spent event by event."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import asyncpg
+
+from app.clock import local_date, start_of_day
+from app.earning.engine import Award, Reason, Room
+from app.earning.periods import span
+from app.earning.receipts import KeptRooms
+from app.earning.rules import Period
+from app.earning.ruleset import Candidate, CompiledRule, Facts, RuleSet
+from app.programs.policy import ProgramPolicy
+
+# One walk along a member's events for each pair, whatever the planner knows of the tables.
+_PAID = """
+SELECT t.n, x.occurred_at, x.day, x.remaining /* scoped by: account */
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[])
+    WITH ORDINALITY AS t(member_id, rule_id, since, until, n)
+CROSS JOIN LATERAL (
+    SELECT e.occurred_at, coalesce(a.day, (e.occurred_at AT TIME ZONE $5)::date) AS day, a.remaining
+    FROM event e JOIN award a ON a.event_id = e.id AND a.rule_id = t.rule_id
+    WHERE e.member_id = t.member_id AND e.occurred_at >= t.since AND e.occurred_at < t.until AND a.remaining > 0
+    ORDER BY e.occurred_at DESC LIMIT 1000000
+) x
+"""
+
+_BUDGETS = """
+SELECT rule_id, spent FROM earning_budget WHERE rule_id = ANY($1::uuid[]) /* scoped by: rule */
+ORDER BY rule_id FOR UPDATE
+"""
+
+_PEEK_BUDGETS = (
+    "SELECT rule_id, spent FROM earning_budget WHERE rule_id = ANY($1::uuid[]) /* scoped by: rule */"
+)
+
+_COUNTERS = """
+SELECT c.member_id, c.day, c.points /* scoped by: account */
+FROM unnest($2::uuid[], $3::date[]) AS t(member_id, day)
+JOIN earning_counter c ON c.member_id = t.member_id AND c.subject = $1 AND c.day = t.day
+"""
+
+_EVER = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
+
+
+class Waiting(NamedTuple):
+    """An event that is to be earned; its days are those of `zone`, or of the program's when that is None."""
+
+    id: UUID
+    member_id: UUID
+    facts: Facts
+    zone: ZoneInfo | None = None
+
+
+class _Paid(NamedTuple):
+    """What a rule gave a member for one event, less what was refunded."""
+
+    occurred_at: datetime
+    day: date
+    points: int
+
+
+class _Place(NamedTuple):
+    """Where an event counts: its member and its local day, with the zone that makes it."""
+
+    member_id: UUID
+    day: date
+    zone: ZoneInfo
+
+
+class Rooms:
+    """What limits leave to one event; remembers what it was asked."""
+
+    def __init__(self, book: "Book", place: _Place, moment: datetime) -> None:
+        self._book = book
+        self._place = place
+        self._moment = moment
+        self._asked: dict[UUID, Room] = {}
+        self.program_day = book.program_room(place)
+
+    def of(self, rule: CompiledRule) -> Room:
+        """Return what the limits of a rule leave."""
+        room = self._asked[rule.id] = self._book.room(rule, self._place, self._moment)
+        return room
+
+    def kept(self) -> KeptRooms:
+        """Return what was asked, to be kept with the event."""
+        return KeptRooms(self.program_day, self._asked)
+
+
+class Book:
+    """What has been given so far, as far as limits of a batch's events need to know it."""
+
+    def __init__(self, policy: ProgramPolicy) -> None:
+        self._policy = policy
+        self._days: dict[tuple[UUID, date], int] = {}
+        self._paid: dict[tuple[UUID, UUID], list[_Paid]] = {}
+        self._spent: dict[UUID, int] = {}
+        self.given: dict[tuple[UUID, date], int] = {}
+        """Points given by this batch, by member and day."""
+        self.budgeted: dict[UUID, int] = {}
+        """Points given by this batch out of budgets, by rule."""
+
+    async def read(
+        self,
+        sql: asyncpg.Connection,
+        events: Iterable[tuple[Waiting, Sequence[Candidate]]],
+        *,
+        lock: bool = True,
+    ) -> None:
+        """Read what the limits of the events' candidates go by.
+
+        Args:
+            lock: keep budgets to ourselves until the transaction ends; without it they are only looked at.
+        """
+        windows: dict[tuple[UUID, UUID], tuple[datetime, datetime]] = {}
+        budgets: set[UUID] = set()
+        days: set[tuple[UUID, date]] = set()
+        for event, candidates in events:
+            place = self.place(event)
+            days.add((place.member_id, place.day))
+            for rule, _ in candidates:
+                if rule.limits.budget is not None:
+                    budgets.add(rule.id)
+                if rule.turns_away or rule.limits.max_points_per_day is not None:
+                    key = (event.member_id, rule.id)
+                    since, until = _window(rule, place, event.facts.occurred_at)
+                    if key in windows:
+                        since, until = min(since, windows[key][0]), max(until, windows[key][1])
+                    windows[key] = (since, until)
+        if self._policy.max_points_per_day is not None:
+            await self._read_days(sql, days)
+        if windows:
+            await self._read_paid(sql, windows)
+        if budgets:
+            # Last, and in the order of their ids: many members share them.
+            statement = _BUDGETS if lock else _PEEK_BUDGETS
+            self._spent = dict(map(tuple, await sql.fetch(statement, sorted(budgets))))
+
+    async def _read_days(self, sql: asyncpg.Connection, days: Iterable[tuple[UUID, date]]) -> None:
+        members, dates = zip(*days, strict=True)
+        for row in await sql.fetch(_COUNTERS, self._policy.program_id, members, dates):
+            self._days[row["member_id"], row["day"]] = row["points"]
+
+    async def _read_paid(
+        self, sql: asyncpg.Connection, windows: dict[tuple[UUID, UUID], tuple[datetime, datetime]]
+    ) -> None:
+        keys = list(windows)
+        lists: list[list[_Paid]] = [[] for _ in keys]
+        columns = (
+            [member for member, _ in keys],
+            [rule for _, rule in keys],
+            [since for since, _ in windows.values()],
+            [until for _, until in windows.values()],
+        )
+        for n, *paid in await sql.fetch(_PAID, *columns, self._policy.timezone):
+            lists[n - 1].append(_Paid(*paid))
+        self._paid = dict(zip(keys, lists, strict=True))
+
+    def place(self, event: Waiting) -> _Place:
+        """Return where an event counts."""
+        zone = event.zone or self._policy.zone
+        return _Place(event.member_id, local_date(event.facts.occurred_at, zone), zone)
+
+    def rooms(self, event: Waiting) -> Rooms:
+        """Return what limits leave to an event, after all that was taken before."""
+        return Rooms(self, self.place(event), event.facts.occurred_at)
+
+    def program_room(self, place: _Place) -> int | None:
+        """Return what the program's daily cap leaves; None without a cap."""
+        cap = self._policy.max_points_per_day
+        if cap is None:
+            return None
+        key = (place.member_id, place.day)
+        return max(0, cap - self._days.get(key, 0) - self.given.get(key, 0))
+
+    def room(self, rule: CompiledRule, place: _Place, moment: datetime) -> Room:
+        """Return what the limits of a rule leave to an event of a moment."""
+        limits = rule.limits
+        paid = self._paid.get((place.member_id, rule.id), [])
+        closed = _closed(rule, paid, place, moment) if rule.turns_away else None
+        day = budget = None
+        if limits.max_points_per_day is not None:
+            given = sum(each.points for each in paid if each.day == place.day)
+            day = max(0, limits.max_points_per_day - given)
+        if limits.budget is not None:
+            spent = self._spent.get(rule.id, 0) + self.budgeted.get(rule.id, 0)
+            budget = max(0, limits.budget - spent)
+        return Room(closed, day, budget)
+
+    def take(self, event: Waiting, rule_set: RuleSet, awards: Sequence[Award]) -> None:
+        """Count what an event was given."""
+        place = self.place(event)
+        for award in awards:
+            if not award.points:
+                # Trimmed to nothing: it uses up no frequency and no member's limit.
+                continue
+            # Counted without a cap as well: one may be set in the middle of a day.
+            day = (place.member_id, place.day)
+            self.given[day] = self.given.get(day, 0) + award.points
+            paid = self._paid.get((place.member_id, award.rule_id))
+            if paid is not None:
+                paid.append(_Paid(event.facts.occurred_at, place.day, award.points))
+            if rule_set.compiled[award.rule_id].limits.budget is not None:
+                self.budgeted[award.rule_id] = self.budgeted.get(award.rule_id, 0) + award.points
+
+
+def _window(rule: CompiledRule, place: _Place, moment: datetime) -> tuple[datetime, datetime]:
+    """Return the time in which other events can matter to the limits of a rule, wide enough for any zone."""
+    limits = rule.limits
+    if limits.max_times_per_member is not None:
+        return _EVER
+    since = until = moment
+    if limits.max_points_per_day is not None or limits.frequency is not None:
+        first, last = span(place.day, limits.frequency.per if limits.frequency else Period.DAY)
+        # A day of another store's zone begins up to 26 hours away.
+        since = start_of_day(first - timedelta(days=2), place.zone)
+        until = start_of_day(last + timedelta(days=3), place.zone)
+    if limits.cooldown_minutes is not None:
+        pause = timedelta(minutes=limits.cooldown_minutes)
+        since, until = min(since, moment - pause), max(until, moment + pause)
+    return since, until + timedelta(microseconds=1)
+
+
+_PER = {Period.DAY: "a day", Period.WEEK: "a week", Period.MONTH: "a month", Period.YEAR: "a year"}
+
+
+def _closed(
+    rule: CompiledRule, paid: Sequence[_Paid], place: _Place, moment: datetime
+) -> tuple[Reason, str] | None:
+    """Return why a rule is not there for an event of a moment: the limit, and when it will be there again."""
+    limits = rule.limits
+    if limits.max_times_per_member is not None and len(paid) >= limits.max_times_per_member:
+        most = _times(limits.max_times_per_member)
+        return Reason.MEMBER_LIMIT_REACHED, f"The rule pays each member {most} in all, and has done so."
+    reason, message, again = None, "", moment
+    if limits.cooldown_minutes is not None:
+        pause = timedelta(minutes=limits.cooldown_minutes)
+        near = [each.occurred_at for each in paid if abs(each.occurred_at - moment) < pause]
+        if near:
+            reason, again = Reason.COOLING_DOWN, max(near) + pause
+            waits = _minutes(limits.cooldown_minutes)
+            message = f"The rule paid on {_clock(max(near), place.zone)}, and waits {waits}."
+    if limits.frequency is not None:
+        times, per = limits.frequency.times, limits.frequency.per
+        first, last = span(place.day, per)
+        if sum(first <= each.day <= last for each in paid) >= times:
+            again = max(again, start_of_day(last + timedelta(days=1), place.zone))
+            if reason is None:
+                reason = Reason.FREQUENCY_REACHED
+                message = f"The rule pays {_times(times)} {_PER[per]}, and has done so."
+    if reason is None:
+        return None
+    return reason, f"{message} The next time is possible from {_clock(again, place.zone)} on."
+
+
+def _times(times: int) -> str:
+    return "once" if times == 1 else "twice" if times == 2 else f"{times:,} times"
+
+
+def _minutes(minutes: int) -> str:
+    hours, rest = divmod(minutes, 60)
+    if rest or not hours:
+        return f"{minutes:,} minute{'' if minutes == 1 else 's'}"
+    return f"{hours:,} hour{'' if hours == 1 else 's'}"
+
+
+def _clock(instant: datetime, zone: ZoneInfo) -> str:
+    local = instant.astimezone(zone)
+    # Upwards to the minute: a time that is told must not come too early.
+    if local.second or local.microsecond:
+        local = (instant + timedelta(seconds=60 - local.second)).astimezone(zone)
+    return f"{local.day} {local:%B %Y, %H:%M} ({zone.key})"

@@ -1,0 +1,329 @@
+"""A program's rules made ready to be evaluated often: compiled once for each version, and indexed. Pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from app.campaigns.campaigns import Campaign
+from app.earning.exact import MICROS, Ratio, plural
+from app.earning.rules import EventKind, ProductFilter, Rule, RuleDefinition, RuleStacking, RuleStatus
+from app.money import format_money, trim
+from app.programs.policy import ProgramPolicy
+from app.tiers.tiers import Factor as FactorSince
+from app.tiers.tiers import Tier, starting_tier
+
+
+class FactLine(NamedTuple):
+    """One line of a purchase as the engine looks at it; the amount is in millionths."""
+
+    sku: str
+    category: str | None
+    brand: str | None
+    micros: int
+
+
+class Facts(NamedTuple):
+    """What happened: all that rules can look at. A purchase without lines is one nameless line."""
+
+    kind: EventKind
+    occurred_at: datetime
+    micros: int = 0
+    lines: Sequence[FactLine] = ()
+    store_id: UUID | None = None
+    action: str | None = None
+
+
+class Factor(msgspec.Struct, frozen=True, array_like=True):
+    """The factor of a tier or a campaign, as it was at the time of an event."""
+
+    id: UUID
+    name: str
+    multiplier: Decimal
+
+
+class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a member's event meets beside the rules: the tier of its time, and the factors in force."""
+
+    tier_id: UUID | None = None
+    tier: Factor | None = None
+    campaigns: tuple[Factor, ...] = ()
+
+
+class CompiledRule:
+    """A rule ready to be evaluated: its rate as a ratio, its lists as sets, its texts prepared."""
+
+    __slots__ = (
+        "base_label",
+        "definition",
+        "ends_at",
+        "every_line",
+        "excluded_categories",
+        "excluded_skus",
+        "factor",
+        "fixed",
+        "has_limits",
+        "id",
+        "limits",
+        "minimum",
+        "name",
+        "number",
+        "order",
+        "rate",
+        "replaces",
+        "starts_at",
+        "stores",
+        "takes_campaigns",
+        "takes_tier",
+        "tiers",
+        "turns_away",
+        "version",
+    )
+
+    def __init__(self, rule: Rule, number: int, currency: str) -> None:
+        definition = rule.definition
+        self.id, self.version, self.number = rule.id, rule.version, number
+        self.definition = definition
+        self.name = definition.name
+        self.starts_at, self.ends_at = definition.starts_at, definition.ends_at
+        self.minimum = None if definition.minimum_amount is None else _micros_up(definition.minimum_amount)
+        self.fixed = definition.fixed_points
+        self.factor = None if definition.multiplier is None else Ratio.of(definition.multiplier)
+        self.replaces = definition.effective_stacking is RuleStacking.REPLACE
+        self.limits = definition.limits
+        # The order in which rules are picked where one alone can win: the least is the winner.
+        self.order: tuple[int, Decimal, int] = (-definition.priority, Decimal(0), number)
+        products = definition.products or ProductFilter()
+        self.every_line = not products
+        self.excluded_skus = frozenset(products.excluded_skus)
+        self.excluded_categories = frozenset(products.excluded_categories)
+        audience = definition.audience
+        self.tiers = frozenset(audience.tiers if audience else ())
+        self.stores = frozenset(audience.stores if audience else ())
+        self.takes_tier = definition.takes_tier_factor
+        self.takes_campaigns = definition.takes_campaign_factors
+        limits = definition.limits
+        self.turns_away = (
+            limits.frequency is not None
+            or limits.cooldown_minutes is not None
+            or limits.max_times_per_member is not None
+        )
+        self.has_limits = (
+            self.turns_away or limits.max_points_per_day is not None or limits.budget is not None
+        )
+        self._compile_gift(definition, currency)
+
+    def _compile_gift(self, definition: RuleDefinition, currency: str) -> None:
+        self.rate: Ratio | None = None
+        self.base_label = ""
+        if definition.points_per_amount is not None:
+            points, amount = definition.points_per_amount.points, definition.points_per_amount.amount
+            generosity = Ratio.of(points).times(Ratio(*reversed(Ratio.of(amount))))
+            self.rate = Ratio(generosity.numerator, generosity.denominator * MICROS)
+            self.base_label = f"{plural(trim(points))} per {format_money(amount, currency)} on "
+            self.order = (-definition.priority, -points / amount, self.number)
+        elif definition.multiplier is not None:
+            self.order = (-definition.priority, -definition.multiplier, self.number)
+        elif self.fixed is not None:
+            self.base_label = f"{plural(self.fixed)} for {_OCCASIONS[definition.trigger]}"
+            if definition.trigger is EventKind.PURCHASE and not self.every_line:
+                self.base_label = f"{plural(self.fixed)} for buying these goods"
+            elif definition.action is not None:
+                self.base_label = f"{plural(self.fixed)} for {_occasion(definition.action)}"
+
+    def excludes(self, line: FactLine) -> bool:
+        """Tell whether goods are excluded, whatever else includes them."""
+        return line.sku in self.excluded_skus or line.category in self.excluded_categories
+
+
+_OCCASIONS = {
+    EventKind.PURCHASE: "the purchase",
+    EventKind.ACTION: "the action",
+    EventKind.CHECK_IN: "the visit",
+    EventKind.REFERRAL: "bringing a friend",
+}
+_ACTIONS = {
+    "REGISTRATION": "joining",
+    "PROFILE_COMPLETED": "completing the profile",
+    "BIRTHDAY": "the birthday",
+    "ANNIVERSARY": "another year as a member",
+}
+
+
+def _occasion(action: str) -> str:
+    return _ACTIONS.get(action, f"the action {action}")
+
+
+def _micros_up(amount: Decimal) -> int:
+    numerator, denominator = amount.as_integer_ratio()
+    return -(-numerator * MICROS // denominator)
+
+
+class Candidate(NamedTuple):
+    """A rule that an event may concern, and which lines match; None is all of them, and the nameless one."""
+
+    rule: CompiledRule
+    lines: list[int] | None
+
+
+class RuleSet:
+    """A program's policy, rules, tiers and campaigns at one version.
+
+    Attributes:
+        every: all rules that are not archived, in the order in which limits are spent: highest
+            priority first, then the oldest.
+        looks_at_lines: whether an active rule asks what was bought.
+    """
+
+    __slots__ = (
+        "_actions",
+        "_brands",
+        "_broad",
+        "_campaigns",
+        "_categories",
+        "_check_ins",
+        "_plain",
+        "_skus",
+        "_start",
+        "_tiers",
+        "compiled",
+        "every",
+        "has_actions",
+        "looks_at_lines",
+        "policy",
+    )
+
+    def __init__(
+        self,
+        policy: ProgramPolicy,
+        rules: Iterable[Rule],
+        tiers: Sequence[Tier] = (),
+        campaigns: Sequence[Campaign] = (),
+    ) -> None:
+        self.policy = policy
+        self.every = sorted(
+            (rule for rule in rules if rule.status is not RuleStatus.ARCHIVED),
+            key=lambda rule: (-rule.definition.priority, rule.created_at, rule.id),
+        )
+        self.compiled = {
+            rule.id: CompiledRule(rule, number, policy.currency) for number, rule in enumerate(self.every)
+        }
+        self._skus: dict[str, list[CompiledRule]] = {}
+        self._categories: dict[str, list[CompiledRule]] = {}
+        self._brands: dict[str, list[CompiledRule]] = {}
+        self._broad: list[CompiledRule] = []
+        self._plain: list[CompiledRule] = []
+        self._actions: dict[str, list[CompiledRule]] = {}
+        self._check_ins: list[CompiledRule] = []
+        for rule in self.every:
+            if rule.status is RuleStatus.ACTIVE:
+                self._index(self.compiled[rule.id])
+        self.looks_at_lines = bool(self._skus or self._categories or self._brands or self._broad)
+        self.has_actions = frozenset(self._actions)
+        self._tiers = {tier.id: tier for tier in tiers}
+        self._start = starting_tier(tiers)
+        self._campaigns = [
+            (campaign, frozenset(campaign.audience.tiers), frozenset(campaign.audience.stores))
+            for campaign in campaigns
+            if campaign.starts_at < campaign.ends_at
+        ]
+
+    def _index(self, rule: CompiledRule) -> None:
+        definition = rule.definition
+        if definition.trigger is EventKind.CHECK_IN:
+            self._check_ins.append(rule)
+        elif definition.trigger is EventKind.ACTION:
+            self._actions.setdefault(definition.action or "", []).append(rule)
+        elif definition.trigger is EventKind.PURCHASE:
+            products = definition.products
+            if not products:
+                self._plain.append(rule)
+            elif not (products.skus or products.categories or products.brands):
+                self._broad.append(rule)
+            else:
+                for index, names in (
+                    (self._skus, products.skus),
+                    (self._categories, products.categories),
+                    (self._brands, products.brands),
+                ):
+                    for name in set(names):
+                        index.setdefault(name, []).append(rule)
+
+    @property
+    def has_tiers(self) -> bool:
+        """Tell whether a member's tier can matter."""
+        return bool(self._tiers)
+
+    def candidates(self, facts: Facts) -> list[Candidate]:
+        """Return the active rules that what happened may concern, in the order of the rules."""
+        if facts.kind is EventKind.CHECK_IN:
+            return [Candidate(rule, None) for rule in self._check_ins]
+        if facts.kind is EventKind.ACTION:
+            return [Candidate(rule, None) for rule in self._actions.get(facts.action or "", ())]
+        found = [Candidate(rule, None) for rule in self._plain]
+        if facts.lines and self.looks_at_lines:
+            found += self._matching(facts.lines)
+            found.sort(key=_number)
+        return found
+
+    def _matching(self, lines: Sequence[FactLine]) -> list[Candidate]:
+        """Return the rules with a product filter that match lines; rules that match none cost nothing."""
+        matched: dict[int, Candidate] = {}
+        nothing: tuple[CompiledRule, ...] = ()
+        for n, line in enumerate(lines):
+            for rules in (
+                self._skus.get(line.sku, nothing),
+                self._categories.get(line.category, nothing) if line.category is not None else nothing,
+                self._brands.get(line.brand, nothing) if line.brand is not None else nothing,
+                self._broad,
+            ):
+                for rule in rules:
+                    candidate = matched.get(rule.number)
+                    if candidate is not None and candidate.lines and candidate.lines[-1] == n:
+                        continue
+                    if rule.excludes(line):
+                        continue
+                    if candidate is None:
+                        matched[rule.number] = Candidate(rule, [n])
+                    else:
+                        assert candidate.lines is not None
+                        candidate.lines.append(n)
+        return list(matched.values())
+
+    def standing(self, facts: Facts, tier_id: UUID | None) -> Standing:
+        """Return the tier and the factors that an event meets.
+
+        Args:
+            tier_id: what the member was given at the event's time; None for where everybody starts.
+        """
+        # A tier that was made after this version was read is not known yet.
+        tier = self._start if tier_id is None else self._tiers.get(tier_id, self._start)
+        moment = facts.occurred_at
+        own = None if tier is None else tier.id
+        campaigns = tuple(
+            _in_force(campaign.id, campaign.factors, moment)
+            for campaign, tiers, stores in self._campaigns
+            if campaign.starts_at <= moment < campaign.ends_at
+            and facts.kind in campaign.applies_to
+            and (not tiers or own in tiers)
+            and (not stores or facts.store_id in stores)
+        )
+        factor = None if tier is None else _in_force(tier.id, tier.factors, moment)
+        return Standing(own, factor, campaigns)
+
+
+def _number(candidate: Candidate) -> int:
+    return candidate.rule.number
+
+
+def _in_force(key: UUID, factors: Sequence[FactorSince], moment: datetime) -> Factor:
+    """Return the last factor that had begun by a moment; the first one counts for all time before it."""
+    chosen = factors[0]
+    for factor in factors[1:]:
+        if factor.since > moment:
+            break
+        chosen = factor
+    return Factor(key, chosen.name, chosen.multiplier)
