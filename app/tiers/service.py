@@ -174,16 +174,13 @@ async def set_member_tier(
     """
 
     async def give() -> MemberRow:
-        now = clock.now()
-        problems = Problems()
-        check_reason(reason, problems)
-        if until is not None and until <= (since or now):
-            problems.add("Until must be after since, which is now where it is left out.", "until")
-        problems.refuse_any()
         async with transaction() as sql:
             member = await lock_member(sql, program_id, ref)
             if member is None:
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
+            # What others gave the member meanwhile is in the past.
+            now = clock.now()
+            _check_given(since or now, until, reason)
             await _check_tier_there(sql, program_id, tier_id)
             last = await sql.fetchrow(_LAST_GIVEN, program_id, member.id)
             if last is not None and _says_the_same(last, tier_id, since, until, reason, now):
@@ -200,6 +197,14 @@ async def set_member_tier(
             return member
 
     return await retrying(give)
+
+
+def _check_given(since: datetime, until: datetime | None, reason: str) -> None:
+    problems = Problems()
+    check_reason(reason, problems)
+    if until is not None and until <= since:
+        problems.add("Until must be after since, which is now where it is left out.", "until")
+    problems.refuse_any()
 
 
 async def _check_tier_there(sql: asyncpg.Connection, program_id: UUID, tier_id: UUID | None) -> None:
@@ -220,8 +225,8 @@ def _says_the_same(
 ) -> bool:
     """Tell whether an assignment adds nothing to the one recorded last.
 
-    One without `since` adds nothing to the same one that is in force.
+    One without `since` adds nothing to the same one that is in force, or was when it was recorded.
     """
     if (last["tier_id"], last["until"], last["reason"]) != (tier_id, until, reason):
         return False
-    return bool(last["since"] <= now if since is None else last["since"] == since)
+    return bool(last["since"] <= max(now, last["recorded_at"]) if since is None else last["since"] == since)

@@ -213,6 +213,15 @@ async def test_only_the_last_word_makes_the_same_superfluous(
     assert await world.at(at(2026, 1, 1)) == world.gold
 
 
+async def test_the_same_said_by_a_clock_behind_is_not_written_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (2, 1):
+        set_now(monkeypatch, 2026, 1, day)
+        await world.give(world.gold)
+    assert len(await world.rows()) == 1
+
+
 async def test_the_same_said_many_times_at_once_is_written_once(world: World) -> None:
     await asyncio.gather(*(world.give(world.gold) for _ in range(10)))
     assert len(await world.rows()) == 1
