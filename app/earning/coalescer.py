@@ -1,7 +1,7 @@
 """Recording what arrives at the same moment in one transaction.
 
-A commit waits for the disk, whether it carries one purchase or fifty. Each lane takes everything
-that queued up while its previous transaction ran; nobody waits for a timer, so a lone purchase is
+A commit waits for the disk, whether it carries one event or fifty. Each lane takes everything
+that queued up while its previous transaction ran; nobody waits for a timer, so a lone event is
 as fast as it would be by itself.
 """
 
@@ -22,7 +22,7 @@ _Waiting = tuple[UUID, Incoming, asyncio.Future[Recorded]]
 
 
 class Coalescer:
-    """Records purchases for all requests of one process, in whose event loop it is started and stopped."""
+    """Records events for all requests of one process, in whose event loop it is started and stopped."""
 
     def __init__(self) -> None:
         self._queue: list[_Waiting] = []
@@ -56,7 +56,7 @@ class Coalescer:
         if self._stopping:
             raise Unavailable("Laurel is stopping; try again.")
         if len(self._queue) >= _MAX_WAITING:
-            raise Unavailable("Too many purchases are waiting; try again.")
+            raise Unavailable("Too many events are waiting; try again.")
         future: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
         self._queue.append((program_id, event, future))
         self._wake.set()

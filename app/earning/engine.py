@@ -111,6 +111,12 @@ _ROUNDED = {
     Rounding.HALF_UP: "Rounded to the nearest whole point",
     Rounding.CEILING: "Rounded up to whole points",
 }
+_OCCASIONS = {
+    EventKind.PURCHASE: "purchase",
+    EventKind.ACTION: "action",
+    EventKind.CHECK_IN: "visit",
+    EventKind.REFERRAL: "friend",
+}
 _ZERO = Decimal(0)
 
 
@@ -163,8 +169,10 @@ def not_meant(
     if rule.minimum is not None and micros < rule.minimum:
         minimum = format_money(amount_of(rule.minimum), currency)
         came_to = format_money(amount_of(micros), currency)
-        what = "The purchase" if rule.every_line else "Its goods"
-        return Verdict(Reason.BELOW_MINIMUM, f"{what} came to {came_to}; the rule asks for {minimum}.")
+        what = "The purchase" if rule.every_line else "The goods that the rule is for"
+        return Verdict(
+            Reason.BELOW_MINIMUM, f"{what} came to {came_to}; the rule asks for at least {minimum}."
+        )
     return None
 
 
@@ -255,6 +263,7 @@ class _Evaluation:
         self, rule: CompiledRule, parts: Sequence[int], room: Room, program_room: int | None, used: set[UUID]
     ) -> Award | None:
         steps: list[Step] = []
+        multiplied: list[UUID] = []
         if rule.rate is None:
             assert rule.fixed is not None
             exact = Ratio(rule.fixed)
@@ -264,7 +273,7 @@ class _Evaluation:
             if not own:
                 self._note(rule, Verdict(Reason.REPLACED, self._replaced_by(parts)))
                 return None
-            exact = self._rated(rule, own, steps, used)
+            exact = self._rated(rule, own, steps, multiplied)
         exact = self._factored(rule, exact, steps)
         desired = exact.rounded(self._policy.rounding)
         if desired > MAX_POINTS:
@@ -276,6 +285,8 @@ class _Evaluation:
             self._note(rule, Verdict(Reason.ROUNDED_TO_ZERO, "It came to less than one point."))
             return None
         points = self._trimmed(rule, desired, room, program_room, steps)
+        if points:
+            used.update(multiplied)
         award = Award(rule.id, rule.version, rule.name, desired, points, tuple(steps))
         if self._verdicts is not None:
             self._verdicts[rule.id] = _paid(award)
@@ -291,10 +302,12 @@ class _Evaluation:
         return [n for n in parts if winners[n] is None]
 
     def _replaced_by(self, parts: Sequence[int]) -> str:
-        names = dict.fromkeys(winner.name for n in parts if (winner := self._winners[n]) is not None)
-        return f"Paid by {' and '.join(names)} instead."
+        names = [winner.name for n in parts if (winner := self._winners[n]) is not None]
+        return f"Another rule counts instead: {_listed(names)}."
 
-    def _rated(self, rule: CompiledRule, own: Sequence[int], steps: list[Step], used: set[UUID]) -> Ratio:
+    def _rated(
+        self, rule: CompiledRule, own: Sequence[int], steps: list[Step], multiplied: list[UUID]
+    ) -> Ratio:
         """Return the points for the parts that a rule by amount pays for, product multipliers included."""
         assert rule.rate is not None
         parts, whole = self._parts, self._facts.micros
@@ -324,12 +337,13 @@ class _Evaluation:
             left -= taken
             more = Ratio(multiplier.factor.numerator - multiplier.factor.denominator, multiplier.factor[1])
             exact = exact.plus(rule.rate.times(Ratio(taken)).times(more))
+            if not taken:
+                continue
+            multiplied.append(multiplier.id)
             factor = trim(multiplier.definition.multiplier or _ZERO)
-            label = f"{multiplier.name}: {factor:f} times the points on "
+            label = f"{multiplier.name}: {_times_the_points(factor)} on "
             label += format_money(amount_of(taken), currency)
             steps.append(Step(StepKind.PRODUCT_MULTIPLIER, label, steps[-1].after, exact.shown(), factor))
-            if exact.numerator:
-                used.add(multiplier.id)
         return exact
 
     def _factored(self, rule: CompiledRule, exact: Ratio, steps: list[Step]) -> Ratio:
@@ -363,18 +377,19 @@ class _Evaluation:
         limits, cap = rule.limits, self._policy.max_points_per_day
         if limits.max_points_per_transaction is not None:
             most = limits.max_points_per_transaction
-            occasion = "purchase" if self._facts.kind is EventKind.PURCHASE else "time"
-            trim_to(
-                most, StepKind.TRANSACTION_LIMIT, f"At most {plural(most)} for one {occasion} by this rule"
-            )
+            label = f"At most {plural(most)} for one {_OCCASIONS[self._facts.kind]} by this rule"
+            trim_to(most, StepKind.TRANSACTION_LIMIT, label)
         if room.day is not None:
-            label = f"At most {plural(limits.max_points_per_day or 0)} a day by this rule, {_left(room.day)}"
+            most = limits.max_points_per_day or 0
+            label = f"At most {plural(most)} a day by this rule{_left(room.day, most)}"
             trim_to(room.day, StepKind.DAY_LIMIT, label)
         if program_room is not None:
-            label = f"At most {plural(cap or 0)} a day in the whole program, {_left(program_room)}"
+            most = cap or 0
+            label = f"At most {plural(most)} a day in the whole program{_left(program_room, most)}"
             trim_to(program_room, StepKind.PROGRAM_DAY_LIMIT, label)
         if room.budget is not None:
-            label = f"The rule's budget is {plural(limits.budget or 0)}, {_left(room.budget)}"
+            most = limits.budget or 0
+            label = f"The rule's budget is {plural(most)}{_left(room.budget, most)}"
             trim_to(room.budget, StepKind.BUDGET, label)
         return points
 
@@ -385,16 +400,14 @@ class _Evaluation:
             if rule.factor is None:
                 continue
             if rule.id in used:
-                message = "It multiplied what other rules gave for its goods."
+                message = "It multiplied what other rules gave."
                 verdicts[rule.id] = Verdict(Reason.PAID, message)
             elif all(self._multipliers[n] is not rule for n in parts):
-                names = dict.fromkeys(
-                    winner.name for n in parts if (winner := self._multipliers[n]) is not None
-                )
-                message = f"Another multiplier counts for its goods: {' and '.join(names)}."
+                names = [winner.name for n in parts if (winner := self._multipliers[n]) is not None]
+                message = f"Another multiplier counts instead: {_listed(names)}."
                 verdicts[rule.id] = Verdict(Reason.REPLACED, message)
             else:
-                message = "No rule gave points by amount for its goods, so there was nothing to multiply."
+                message = "There was nothing to multiply: no rule gave points for the amount that it is for."
                 verdicts[rule.id] = Verdict(Reason.ROUNDED_TO_ZERO, message)
 
 
@@ -402,13 +415,29 @@ def _by_number(share: tuple[CompiledRule, int]) -> int:
     return share[0].number
 
 
-def _left(points: int) -> str:
-    return f"of which {points:,} {'was' if points == 1 else 'were'} left" if points else "and none was left"
+def _times_the_points(factor: Decimal) -> str:
+    # A multiplier of 1 keeps another one away from its goods.
+    return "no extra points" if factor == 1 else f"{factor:f} times the points"
+
+
+def _left(points: int, of: int) -> str:
+    """Return the end of a sentence that names a limit: what had been left of it, unless that was all."""
+    if points >= of:
+        return ""
+    return (
+        f", of which {points:,} {'was' if points == 1 else 'were'} left" if points else ", and none was left"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names as a sentence lists them, each once: "A", "A and B", "A, B and C"."""
+    *others, last = dict.fromkeys(names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _paid(award: Award) -> Verdict:
     if award.points:
-        trimmed = "" if award.points == award.desired else f" of {award.desired:,}, as far as limits allowed"
+        trimmed = "" if award.points == award.desired else f"; without limits it would be {award.desired:,}"
         return Verdict(Reason.PAID, f"It gave {plural(award.points)}{trimmed}.")
     last = award.steps[-1]
     reason = Reason.BUDGET_SPENT if last.kind is StepKind.BUDGET else Reason.DAY_LIMIT_REACHED
@@ -426,23 +455,19 @@ def _combine(tier: Factor | None, campaigns: Sequence[Factor], stacking: Multipl
     """Combine factors as the program says; a factor of 1 is no step of a receipt."""
     named = [] if tier is None else [(StepKind.TIER_MULTIPLIER, "Tier", tier)]
     named += [(StepKind.CAMPAIGN_MULTIPLIER, "Campaign", each) for each in campaigns]
+    remark = ""
     if stacking is MultiplierStacking.BEST and named:
-        best = max(named, key=lambda each: each[2].multiplier)
-        among = ", the best of several factors" if len(named) > 1 else ""
-        return _stacked([best], stacking, among)
-    more = ", added to the others" if stacking is MultiplierStacking.ADD and len(named) > 1 else ""
-    return _stacked(named, stacking, more)
-
-
-def _stacked(
-    named: Sequence[tuple[StepKind, str, Factor]], stacking: MultiplierStacking, remark: str
-) -> _Combined:
-    total, steps = ONE, []
+        if sum(each.multiplier != 1 for _, _, each in named) > 1:
+            remark = ", the best of several factors"
+        named = [max(named, key=lambda each: each[2].multiplier)]
+    total = ONE
+    steps: list[tuple[StepKind, str, Decimal, Ratio]] = []
     for kind, what, each in named:
         factor = Ratio.of(each.multiplier)
         if factor.numerator == factor.denominator:
             continue
         if stacking is MultiplierStacking.ADD:
+            remark = ", counted from the points before other factors" if steps else ""
             total = total.plus(Ratio(factor.numerator - factor.denominator, factor.denominator))
         else:
             total = total.times(factor)

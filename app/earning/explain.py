@@ -16,6 +16,7 @@ class RuleOutcome(NamedTuple):
     rule_version: int
     reason: Reason
     message: str
+    points: int = 0
 
     @property
     def paid(self) -> bool:
@@ -40,8 +41,14 @@ def explain(rule_set: RuleSet, facts: Facts, standing: Standing, rooms: Rooms) -
     """
     verdicts: dict[UUID, Verdict] = {}
     awards = evaluate(rule_set, facts, standing, rooms, verdicts=verdicts)
+    points = {award.rule_id: award.points for award in awards}
     outcomes = [
-        RuleOutcome(rule.id, rule.version, *_verdict(rule_set, rule, facts, standing, verdicts))
+        RuleOutcome(
+            rule.id,
+            rule.version,
+            *_verdict(rule_set, rule, facts, standing, verdicts),
+            points.get(rule.id, 0),
+        )
         for rule in rule_set.every
         if rule.definition.trigger is facts.kind
     ]

@@ -24,7 +24,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[])
 CROSS JOIN LATERAL (
     SELECT e.occurred_at, coalesce(a.day, (e.occurred_at AT TIME ZONE $5)::date) AS day, a.remaining
     FROM event e JOIN award a ON a.event_id = e.id AND a.rule_id = t.rule_id
-    WHERE e.member_id = t.member_id AND e.occurred_at >= t.since AND e.occurred_at < t.until AND a.remaining > 0
+    WHERE e.member_id = t.member_id AND e.occurred_at >= t.since AND e.occurred_at < t.until
+        AND a.remaining > 0
     ORDER BY e.occurred_at DESC LIMIT 1000000
 ) x
 """
@@ -86,6 +87,10 @@ class Rooms:
         """Return what the limits of a rule leave."""
         room = self._asked[rule.id] = self._book.room(rule, self._place, self._moment)
         return room
+
+    def again(self, rule: CompiledRule) -> datetime | None:
+        """Return when the limits of a rule that turn the event away will let one be paid; None for never."""
+        return self._book.again(rule, self._place, self._moment)
 
     def kept(self) -> KeptRooms:
         """Return what was asked, to be kept with the event."""
@@ -181,16 +186,31 @@ class Book:
     def room(self, rule: CompiledRule, place: _Place, moment: datetime) -> Room:
         """Return what the limits of a rule leave to an event of a moment."""
         limits = rule.limits
-        paid = self._paid.get((place.member_id, rule.id), [])
-        closed = _closed(rule, paid, place, moment) if rule.turns_away else None
+        closed = self._closed(rule, place, moment)
         day = budget = None
         if limits.max_points_per_day is not None:
+            paid = self._paid.get((place.member_id, rule.id), [])
             given = sum(each.points for each in paid if each.day == place.day)
             day = max(0, limits.max_points_per_day - given)
         if limits.budget is not None:
             spent = self._spent.get(rule.id, 0) + self.budgeted.get(rule.id, 0)
             budget = max(0, limits.budget - spent)
-        return Room(closed, day, budget)
+        return Room(closed and (closed.reason, closed.message), day, budget)
+
+    def again(self, rule: CompiledRule, place: _Place, moment: datetime) -> datetime | None:
+        """Return the first time from a moment on at which a rule is there; None for never."""
+        # One limit may end while another one holds, or on a day that a store elsewhere has used up.
+        while (closed := self._closed(rule, place, moment)) is not None:
+            if closed.again is None:
+                return None
+            moment = closed.again
+            place = place._replace(day=local_date(moment, place.zone))
+        return moment
+
+    def _closed(self, rule: CompiledRule, place: _Place, moment: datetime) -> "_Closed | None":
+        if not rule.turns_away:
+            return None
+        return _closed(rule, self._paid.get((place.member_id, rule.id), []), place, moment)
 
     def take(self, event: Waiting, rule_set: RuleSet, awards: Sequence[Award]) -> None:
         """Count what an event was given."""
@@ -229,14 +249,21 @@ def _window(rule: CompiledRule, place: _Place, moment: datetime) -> tuple[dateti
 _PER = {Period.DAY: "a day", Period.WEEK: "a week", Period.MONTH: "a month", Period.YEAR: "a year"}
 
 
-def _closed(
-    rule: CompiledRule, paid: Sequence[_Paid], place: _Place, moment: datetime
-) -> tuple[Reason, str] | None:
+class _Closed(NamedTuple):
+    """Why a rule is not there for an event, and when the limit that says so ends; None for never."""
+
+    reason: Reason
+    message: str
+    again: datetime | None
+
+
+def _closed(rule: CompiledRule, paid: Sequence[_Paid], place: _Place, moment: datetime) -> _Closed | None:
     """Return why a rule is not there for an event of a moment: the limit, and when it will be there again."""
     limits = rule.limits
     if limits.max_times_per_member is not None and len(paid) >= limits.max_times_per_member:
         most = _times(limits.max_times_per_member)
-        return Reason.MEMBER_LIMIT_REACHED, f"The rule pays each member {most} in all, and has done so."
+        message = f"The rule pays each member {most} in all, and has done so."
+        return _Closed(Reason.MEMBER_LIMIT_REACHED, message, None)
     reason, message, again = None, "", moment
     if limits.cooldown_minutes is not None:
         pause = timedelta(minutes=limits.cooldown_minutes)
@@ -244,7 +271,7 @@ def _closed(
         if near:
             reason, again = Reason.COOLING_DOWN, max(near) + pause
             waits = _minutes(limits.cooldown_minutes)
-            message = f"The rule paid on {_clock(max(near), place.zone)}, and waits {waits}."
+            message = f"The rule paid on {local_time(max(near), place.zone)}, and waits {waits}."
     if limits.frequency is not None:
         times, per = limits.frequency.times, limits.frequency.per
         first, last = span(place.day, per)
@@ -255,7 +282,8 @@ def _closed(
                 message = f"The rule pays {_times(times)} {_PER[per]}, and has done so."
     if reason is None:
         return None
-    return reason, f"{message} The next time is possible from {_clock(again, place.zone)} on."
+    message = f"{message} The next time is possible from {local_time(again, place.zone)} on."
+    return _Closed(reason, message, again)
 
 
 def _times(times: int) -> str:
@@ -269,7 +297,8 @@ def _minutes(minutes: int) -> str:
     return f"{hours:,} hour{'' if hours == 1 else 's'}"
 
 
-def _clock(instant: datetime, zone: ZoneInfo) -> str:
+def local_time(instant: datetime, zone: ZoneInfo) -> str:
+    """Return a time as sentences tell it, to the minute, on the clocks of a zone."""
     local = instant.astimezone(zone)
     # Upwards to the minute: a time that is told must not come too early.
     if local.second or local.microsecond:

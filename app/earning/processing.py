@@ -68,6 +68,20 @@ async def _until_none_are_left(work: Callable[[], Awaitable[list[Earned]]]) -> i
             return total
 
 
+async def earn_member(program_id: UUID, member_id: UUID) -> None:
+    """Earn everything that waits for a member now, without waiting for a worker.
+
+    Raises:
+        Unavailable: the database stayed away or busy.
+    """
+
+    async def work() -> list[Earned]:
+        async with transaction() as sql:
+            return await _chunk(sql, program_id, [member_id])
+
+    await _until_none_are_left(work)
+
+
 async def earn_batch(batch: UUID) -> int:
     """Earn everything that waits for the members whom a batch of the outbox names.
 

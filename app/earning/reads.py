@@ -110,11 +110,13 @@ async def get_explanations(program_id: UUID, event_ids: Sequence[UUID]) -> list[
     the room that limits left; rules of today play no part. Events that still wait for a worker, and
     those that were turned away, have none.
     """
-    outcomes: dict[UUID, list[RuleOutcome]] = {}
     async with connection() as sql:
-        for row in await sql.fetch(_DECIDED, program_id, list(event_ids)):
-            context = decode(row["context"])
-            rule_set = await rulesets.past(sql, program_id, row["rules_version"], context)
-            event = event_from_row(row)
-            outcomes[event.id] = explain(rule_set, event.facts(), context.standing, context.rooms).outcomes
+        rows = await sql.fetch(_DECIDED, program_id, list(event_ids))
+        decided = [(event_from_row(row), row["rules_version"], decode(row["context"])) for row in rows]
+        contexts = {version: context for _, version, context in decided}
+        rule_sets = await rulesets.all_past(sql, program_id, contexts) if contexts else {}
+    outcomes = {
+        event.id: explain(rule_sets[version], event.facts(), context.standing, context.rooms).outcomes
+        for event, version, context in decided
+    }
     return [outcomes.get(event_id, []) for event_id in event_ids]

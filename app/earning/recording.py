@@ -212,10 +212,12 @@ async def record_now(program_id: UUID, events: Sequence[Incoming]) -> list[Recor
     """
     earned: list[Earned] = []
 
-    async def write(sql: asyncpg.Connection, batch: _Batch, now: datetime) -> None:
-        earned[:] = await _insert_and_earn(sql, program_id, batch, now)
+    async def work() -> list[Recorded]:
+        async with transaction() as sql:
+            results, earned[:] = await record_within(sql, program_id, events, clock.now())
+        return results
 
-    results = await _record(program_id, events, write)
+    results = await retrying(work)
     count(earned)
     return results
 
@@ -238,30 +240,50 @@ async def store(program_id: UUID, events: Sequence[Incoming]) -> list[Recorded]:
         for n, each in batch.fresh({row["id"] for row in rows}):
             batch.settle(n, Recorded(_event(each, now)))
 
-    results = await _record(program_id, events, write)
+    async def work() -> list[Recorded]:
+        async with transaction() as sql:
+            return await _write(sql, program_id, events, clock.now(), write)
+
+    results = await retrying(work)
     EVENTS_STORED.inc(sum(1 for each in results if each.event and not each.replayed))
     return results
 
 
-async def _record(
-    program_id: UUID,
-    events: Sequence[Incoming],
-    write: Callable[[asyncpg.Connection, _Batch, datetime], Awaitable[None]],
+async def record_within(
+    sql: asyncpg.Connection, program_id: UUID, events: Sequence[Incoming], now: datetime
+) -> tuple[list[Recorded], list[Earned]]:
+    """Record events and earn their points as a part of a larger transaction, as `record_now` does.
+
+    Args:
+        sql: a connection inside a transaction; the accounts of the members stay locked until it ends.
+        events: at most MAX_EVENTS, of one program.
+        now: the time of recording (UTC).
+
+    Returns:
+        What became of each, in the same order; and what is to be handed to `count` after the commit.
+    """
+    earned: list[Earned] = []
+
+    async def write(sql: asyncpg.Connection, batch: _Batch, now: datetime) -> None:
+        earned[:] = await _insert_and_earn(sql, program_id, batch, now)
+
+    return await _write(sql, program_id, events, now, write), earned
+
+
+_Write = Callable[[asyncpg.Connection, _Batch, datetime], Awaitable[None]]
+
+
+async def _write(
+    sql: asyncpg.Connection, program_id: UUID, events: Sequence[Incoming], now: datetime, write: _Write
 ) -> list[Recorded]:
     """Check events, write those that are sound, and answer for those that were there before."""
     assert len(events) <= MAX_EVENTS
-
-    async def work() -> list[Recorded]:
-        now = clock.now()
-        async with transaction() as sql:
-            batch = await _check(sql, program_id, events, now)
-            if batch.prepared:
-                await write(sql, batch, now)
-                # Afterwards: an event may stand in the batch twice, and its second is a replay.
-                await _answer_known(sql, program_id, batch)
-        return batch.finished()
-
-    return await retrying(work)
+    batch = await _check(sql, program_id, events, now)
+    if batch.prepared:
+        await write(sql, batch, now)
+        # Afterwards: an event may stand in the batch twice, and its second is a replay.
+        await _answer_known(sql, program_id, batch)
+    return batch.finished()
 
 
 async def _insert_and_earn(

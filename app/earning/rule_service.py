@@ -46,17 +46,18 @@ async def create_rule(program_id: UUID, definition: RuleDefinition, status: Rule
         Refused: the definition makes no sense (every reason), or there are MAX_RULES rules.
     """
     now = clock.now()
-    rule = Rule(new_id(), 1, status, definition, now, now)
-    await retrying(lambda: _insert(program_id, rule))
+    rule = Rule(new_id(), 1, status, definition.tidy(), now, now)
+    await retrying(lambda: _insert(program_id, rule, definition))
     return rule
 
 
-async def _insert(program_id: UUID, rule: Rule) -> None:
+async def _insert(program_id: UUID, rule: Rule, sent: RuleDefinition) -> None:
     definition, status, now = rule.definition, rule.status, rule.created_at
     encoded = msgspec.json.encode(definition)
     async with transaction() as sql:
         version = await bump(sql, program_id)
-        await _check(sql, program_id, definition, now)
+        # As it was sent: what is wrong is told by its place in there.
+        await _check(sql, program_id, sent, now)
         live = await sql.fetchval(
             "SELECT count(*) FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'", program_id
         )
@@ -100,7 +101,8 @@ async def _change_once(
         if row is None:
             raise refuse(ErrorCode.NOT_FOUND, "There is no such rule.", "id")
         rule = rule_from_row(row)
-        definition, status = change(rule)
+        sent, status = change(rule)
+        definition = sent.tidy()
         if (definition, status) == (rule.definition, rule.status):
             return rule
         if rule.status is RuleStatus.ARCHIVED:
@@ -110,7 +112,7 @@ async def _change_once(
         if definition.trigger is not rule.definition.trigger:
             raise refuse(ErrorCode.INVALID, "What triggers a rule cannot change; make a new rule.", "trigger")
         if definition != rule.definition:
-            await _check(sql, program_id, definition, now, rule.definition)
+            await _check(sql, program_id, sent, now, rule.definition)
         changed = Rule(rule.id, rule.version + 1, status, definition, rule.created_at, now)
         encoded = msgspec.json.encode(definition)
         await sql.execute(

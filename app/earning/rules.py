@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.campaigns.audience import Audience
+from app.campaigns.audience import EVERYBODY, Audience
 from app.ledger.expiry import ExpiryPolicy
 
 MAX_AMOUNT = Decimal(1_000_000_000_000)
@@ -82,6 +82,12 @@ class ProductFilter(msgspec.Struct, frozen=True, omit_defaults=True):
             self.skus or self.categories or self.brands or self.excluded_skus or self.excluded_categories
         )
 
+    def distinct(self) -> "ProductFilter":
+        """Return the same filter with every name once in each list."""
+        return ProductFilter(
+            **{name: tuple(dict.fromkeys(getattr(self, name))) for name in self.__struct_fields__}
+        )
+
 
 class Frequency(msgspec.Struct, frozen=True):
     """So many times in each period."""
@@ -128,6 +134,14 @@ class RuleDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     starts_at: datetime | None = None
     ends_at: datetime | None = None
     priority: int = 0
+
+    def tidy(self) -> "RuleDefinition":
+        """Return the same definition as it is kept: everything once, and nothing for what is empty."""
+        return msgspec.structs.replace(
+            self,
+            products=self.products.distinct() if self.products else None,
+            audience=self.audience.distinct() if self.audience and self.audience != EVERYBODY else None,
+        )
 
     @property
     def effective_stacking(self) -> RuleStacking:

@@ -1,5 +1,6 @@
 """A program's rules made ready to be evaluated often: compiled once for each version, and indexed. Pure."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -162,6 +163,26 @@ def _micros_up(amount: Decimal) -> int:
     return -(-numerator * MICROS // denominator)
 
 
+class Calendar:
+    """Which campaigns run when: between two moments at which any begins or ends they are the same."""
+
+    def __init__(self, campaigns: Sequence[Campaign]) -> None:
+        self._campaigns = [each for each in campaigns if each.starts_at < each.ends_at]
+        self._turns = sorted({turn for each in self._campaigns for turn in (each.starts_at, each.ends_at)})
+        self._running: dict[int, list[Campaign]] = {}
+
+    def at(self, moment: datetime) -> Sequence[Campaign]:
+        """Return the campaigns that run at a moment, in their order."""
+        if not self._turns:
+            return ()
+        stretch = bisect_right(self._turns, moment)
+        if stretch not in self._running:
+            self._running[stretch] = [
+                each for each in self._campaigns if each.starts_at <= moment < each.ends_at
+            ]
+        return self._running[stretch]
+
+
 class Candidate(NamedTuple):
     """A rule that an event may concern, and which lines match; None is all of them, and the nameless one."""
 
@@ -182,7 +203,7 @@ class RuleSet:
         "_actions",
         "_brands",
         "_broad",
-        "_campaigns",
+        "_calendar",
         "_categories",
         "_check_ins",
         "_plain",
@@ -225,11 +246,7 @@ class RuleSet:
         self.has_actions = frozenset(self._actions)
         self._tiers = {tier.id: tier for tier in tiers}
         self._start = starting_tier(tiers)
-        self._campaigns = [
-            (campaign, frozenset(campaign.audience.tiers), frozenset(campaign.audience.stores))
-            for campaign in campaigns
-            if campaign.starts_at < campaign.ends_at
-        ]
+        self._calendar = Calendar(campaigns)
 
     def _index(self, rule: CompiledRule) -> None:
         definition = rule.definition
@@ -263,6 +280,8 @@ class RuleSet:
             return [Candidate(rule, None) for rule in self._check_ins]
         if facts.kind is EventKind.ACTION:
             return [Candidate(rule, None) for rule in self._actions.get(facts.action or "", ())]
+        if facts.kind is not EventKind.PURCHASE:
+            return []
         found = [Candidate(rule, None) for rule in self._plain]
         if facts.lines and self.looks_at_lines:
             found += self._matching(facts.lines)
@@ -305,11 +324,10 @@ class RuleSet:
         own = None if tier is None else tier.id
         campaigns = tuple(
             _in_force(campaign.id, campaign.factors, moment)
-            for campaign, tiers, stores in self._campaigns
-            if campaign.starts_at <= moment < campaign.ends_at
-            and facts.kind in campaign.applies_to
-            and (not tiers or own in tiers)
-            and (not stores or facts.store_id in stores)
+            for campaign in self._calendar.at(moment)
+            if facts.kind in campaign.applies_to
+            and (not campaign.audience.tiers or own in campaign.audience.tiers)
+            and (not campaign.audience.stores or facts.store_id in campaign.audience.stores)
         )
         factor = None if tier is None else _in_force(tier.id, tier.factors, moment)
         return Standing(own, factor, campaigns)

@@ -1,7 +1,7 @@
 """Compiled rule sets, kept in memory for as long as their version is the program's."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from app.earning.receipts import Context
 from app.earning.rules import Rule, RuleDefinition, RuleStatus
 from app.earning.ruleset import RuleSet
 from app.programs.policies import load_policy
+from app.programs.policy import ProgramPolicy
 from app.tiers.reads import load_tiers
 
 Key = TypeVar("Key", bound=Hashable)
@@ -26,13 +27,28 @@ SELECT id, version, status, definition, created_at, updated_at
 FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'
 """
 
+_VERSIONS = """
+SELECT r.id, v.version, v.status, v.definition, r.created_at, v.created_at AS updated_at
+FROM unnest($2::uuid[], $3::integer[]) AS t(rule_id, version)
+JOIN earning_rule_version v ON v.rule_id = t.rule_id AND v.version = t.version
+JOIN earning_rule r ON r.id = v.rule_id
+WHERE r.program_id = $1
+"""
+
 _VERSION = "SELECT rules_version FROM program WHERE id = $1"
 
+# Each version of a rule once, however many of the asked for versions of the rule set it was a part of.
 _RULES_THEN = """
-SELECT DISTINCT ON (r.id) r.id, v.version, v.status, v.definition, r.created_at, v.created_at AS updated_at
-FROM earning_rule r JOIN earning_rule_version v ON v.rule_id = r.id
-WHERE r.program_id = $1 AND v.rules_version <= $2
-ORDER BY r.id, v.version DESC
+SELECT * FROM (
+    SELECT r.id, v.version, v.status, v.definition, r.created_at, v.created_at AS updated_at,
+        v.rules_version AS since, lead(v.rules_version) OVER (PARTITION BY r.id ORDER BY v.version) AS until
+    FROM earning_rule r JOIN earning_rule_version v ON v.rule_id = r.id
+    WHERE r.program_id = $1
+) x
+WHERE EXISTS (
+    SELECT FROM unnest($2::bigint[]) AS t(version)
+    WHERE x.since <= t.version AND (x.until IS NULL OR t.version < x.until)
+)
 """
 
 
@@ -94,10 +110,41 @@ async def past(sql: asyncpg.Connection, program_id: UUID, version: int, context:
         version: as it is kept with an event's outcome.
         context: as it is kept there; tiers and campaigns are in it, and not in the rule set.
     """
-    kept = _past.get((program_id, version))
-    if kept is not None:
-        _past.move_to_end((program_id, version))
-        return kept
-    policy = context.policy(await load_policy(sql, program_id), version)
-    rules = [rule_from_row(rule) for rule in await sql.fetch(_RULES_THEN, program_id, version)]
-    return _keep(_past, (program_id, version), RuleSet(policy, rules))
+    return (await all_past(sql, program_id, {version: context}))[version]
+
+
+async def all_past(
+    sql: asyncpg.Connection, program_id: UUID, contexts: Mapping[int, Context]
+) -> dict[int, RuleSet]:
+    """Return the rules of a program as they were at several versions, in two statements at most.
+
+    Args:
+        contexts: of one event for each version, as `past` takes them.
+    """
+    found = {}
+    for version in contexts:
+        if kept := _past.get((program_id, version)):
+            _past.move_to_end((program_id, version))
+            found[version] = kept
+    missing = contexts.keys() - found.keys()
+    if missing:
+        policy = await load_policy(sql, program_id)
+        rows = await sql.fetch(_RULES_THEN, program_id, list(missing))
+        rules = [(rule_from_row(row), row["since"], row["until"]) for row in rows]
+        for version in missing:
+            then = [
+                rule
+                for rule, since, until in rules
+                if since <= version and (until is None or version < until)
+            ]
+            rule_set = RuleSet(contexts[version].policy(policy, version), then)
+            found[version] = _keep(_past, (program_id, version), rule_set)
+    return found
+
+
+async def of_versions(
+    sql: asyncpg.Connection, policy: ProgramPolicy, versions: Sequence[tuple[UUID, int]]
+) -> RuleSet:
+    """Return nothing but certain versions of rules, given as pairs of rule and version."""
+    rows = await sql.fetch(_VERSIONS, policy.program_id, *map(list, zip(*versions, strict=True)))
+    return RuleSet(policy, map(rule_from_row, rows))

@@ -1,17 +1,21 @@
 """What an event would earn if it were recorded now: the same calculation, and nothing is written."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import UUID
+
+import asyncpg
 
 from app import clock
 from app.database import connection
 from app.earning import rulesets
 from app.earning.batch import TOO_MANY, days_of, span_of, standings, why_not
 from app.earning.engine import Award, TooManyPoints
-from app.earning.events import Incoming, Prepared, facts, prepare
+from app.earning.events import Deed, Incoming, OwnDeed, Prepared, facts, prepare
 from app.earning.explain import RuleOutcome, explain
-from app.earning.limits import Book, Waiting
+from app.earning.limits import Book, Rooms, Waiting
+from app.earning.rules import Action, EventKind
+from app.earning.ruleset import RuleSet, Standing
 from app.errors import ErrorCode, Refused, UserError, refuse
 from app.ids import new_id
 from app.members.reads import find_states
@@ -38,10 +42,26 @@ class Simulation(NamedTuple):
         return sum(each.award.points for each in self.awards)
 
 
+class Outlook(NamedTuple):
+    """What an event would meet: a tier with its factors, and the room that limits leave."""
+
+    standing: Standing
+    rooms: Rooms
+
+
+async def outlook(sql: asyncpg.Connection, rule_set: RuleSet, event: Waiting) -> Outlook:
+    """Return what an event would meet if it were earned now; nothing is locked for it."""
+    (standing,) = await standings(sql, rule_set, [event])
+    book = Book(rule_set.policy)
+    await book.read(sql, [(event, rule_set.candidates(event.facts))], lock=False)
+    return Outlook(standing, book.rooms(event))
+
+
 async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
     """Return what an event would earn now, with the outcome of every rule for events of its kind.
 
     Limits count what has been earned up to now. Whether the event was recorded before does not matter.
+    Actions that only Laurel records, such as BIRTHDAY, are taken as if Laurel had found them out.
 
     Raises:
         Refused: with everything that is wrong with the event, as recording it would answer.
@@ -49,7 +69,7 @@ async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
     now = clock.now()
     async with connection() as sql:
         rule_set = await rulesets.load(sql, program_id)
-        prepared = prepare(incoming, rule_set.policy, now, new_id())
+        prepared = prepare(_as_recorded(incoming, now), rule_set.policy, now, new_id())
         if not isinstance(prepared, Prepared):
             raise Refused(list(prepared))
         (state,) = await find_states(sql, program_id, [prepared.member])
@@ -65,12 +85,9 @@ async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such store.", "store", prepared.store.field)
             store_id = store.id
         fact = facts(prepared.kind, prepared.occurred_at, prepared.amount, prepared.body, store_id)
-        waiting = Waiting(prepared.id, state.id, fact)
-        (standing,) = await standings(sql, rule_set, [waiting])
-        book = Book(rule_set.policy)
-        await book.read(sql, [(waiting, rule_set.candidates(fact))], lock=False)
+        ahead = await outlook(sql, rule_set, Waiting(prepared.id, state.id, fact))
     try:
-        awards, outcomes = explain(rule_set, fact, standing, book.rooms(waiting))
+        awards, outcomes = explain(rule_set, fact, ahead.standing, ahead.rooms)
     except TooManyPoints:
         raise Refused([UserError(ErrorCode.LIMIT_REACHED, TOO_MANY)]) from None
     today = clock.local_date(now, rule_set.policy.zone)
@@ -80,7 +97,19 @@ async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
                 award,
                 *span_of(*days_of(rule_set, award.rule_id, today), rule_set.policy, now),
             )
-            for award in awards
+            # In the order in which awards are read.
+            for award in sorted(awards, key=lambda award: (-award.points, award.rule_id))
         ],
         outcomes,
     )
+
+
+def _as_recorded(incoming: Incoming, now: datetime) -> Incoming:
+    """Return an event as it would come in: Laurel's own actions from Laurel, the others as they are."""
+    if incoming.kind is not EventKind.ACTION:
+        return incoming
+    deed = cast("Deed | OwnDeed", incoming.content)
+    if deed.action not in tuple(Action):
+        return incoming
+    own = OwnDeed(deed.external_id, deed.action, deed.occurred_at or now, deed.data)
+    return incoming._replace(content=own)

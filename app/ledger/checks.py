@@ -192,12 +192,48 @@ CHECKS = {
     "a day's counter is the sum of its awards": """ /* scoped by: account */
         SELECT coalesce(s.id, c.id), format('%s points counted on %s', coalesce(c.points, 0), coalesce(s.day, c.day)),
             format('awards come to %s', coalesce(s.points, 0))
-        FROM (SELECT a.id, (v.occurred_at AT TIME ZONE p.timezone)::date AS day, sum(w.points) AS points
+        FROM (SELECT a.id, coalesce(w.day, (v.occurred_at AT TIME ZONE p.timezone)::date) AS day, sum(w.remaining) AS points
             FROM award w JOIN event v ON v.id = w.event_id JOIN a ON a.id = v.member_id JOIN program p ON p.id = a.program_id
             GROUP BY 1, 2) s
         FULL JOIN (SELECT a.id, t.day, t.points FROM earning_counter t JOIN a ON (a.id, a.program_id) = (t.member_id, t.subject)) c
             ON (c.id, c.day) = (s.id, s.day)
         WHERE coalesce(s.points, 0) <> coalesce(c.points, 0)""",
+    "an award has left what refunds have not taken": """ /* scoped by: account */
+        SELECT a.id, format('event %s: %s of %s left by rule %s', w.event_id, w.remaining, w.points, w.rule_id),
+            format('refunds took %s', coalesce(x.points, 0))
+        FROM award w JOIN event v ON v.id = w.event_id JOIN a ON a.id = v.member_id
+        LEFT JOIN (SELECT event_id, rule_id, sum(points) AS points FROM refund_award GROUP BY 1, 2) x
+            ON (x.event_id, x.rule_id) = (w.event_id, w.rule_id)
+        WHERE w.points - w.remaining <> coalesce(x.points, 0)""",
+    "what refunds took is in the ledger": """ /* scoped by: account */
+        SELECT coalesce(x.member_id, e.account_id), format('refund %s moved %s by entry %s', coalesce(x.refund_id, e.source_id), x.points, coalesce(x.reference, e.reference)),
+            coalesce(format('entry %s of %s', e.sequence, e.amount), 'no entry')
+        FROM (SELECT v.member_id, m.* FROM refund_award m JOIN event v ON v.id = m.event_id JOIN a ON a.id = v.member_id) x
+        FULL JOIN (SELECT e.*, CASE e.kind WHEN 'EARN' THEN -e.amount ELSE e.amount END AS points,
+                CASE e.kind WHEN 'EARN' THEN e.sequence ELSE e.reference END AS about
+            FROM ledger_entry e JOIN a ON a.id = e.account_id WHERE e.source = 'refund') e
+            ON (e.account_id, e.source_id, e.about) = (x.member_id, x.refund_id, x.reference)
+        WHERE x.points IS DISTINCT FROM e.points""",
+    "a refund tells what its entries took": """ /* scoped by: account */
+        SELECT a.id, format('refund %s: %s points, %s written off', r.id, r.points, r.written_off),
+            format('entries come to %s, %s', coalesce(e.taken, 0), coalesce(e.asked, 0) - coalesce(e.taken, 0))
+        FROM refund r JOIN event v ON v.id = r.event_id JOIN a ON a.id = v.member_id LEFT JOIN (
+            SELECT account_id, source_id, -sum(available_change + pending_change) AS taken,
+                sum(CASE kind WHEN 'EARN' THEN -amount ELSE amount END) AS asked
+            FROM ledger_entry WHERE source = 'refund' GROUP BY 1, 2) e ON (e.account_id, e.source_id) = (a.id, r.id)
+        WHERE (r.points, r.points + r.written_off) IS DISTINCT FROM (coalesce(e.taken, 0), coalesce(e.asked, 0))""",
+    "no more of a purchase is refunded than it came to": """ /* scoped by: account */
+        SELECT a.id, format('event %s of %s', v.id, v.amount), format('%s refunded', sum(r.amount))
+        FROM refund r JOIN event v ON v.id = r.event_id JOIN a ON a.id = v.member_id
+        GROUP BY a.id, v.id, v.amount HAVING sum(r.amount) > v.amount OR (bool_or(r.whole) AND sum(r.amount) <> v.amount)""",
+    "a rule's budget has spent what its awards have": """ /* scoped by: rule */
+        SELECT b.rule_id, format('%s spent of the budget, %s of it before', b.spent, b.initial), format('awards come to %s', b.initial + coalesce(w.points, 0))
+        FROM earning_budget b JOIN earning_rule r ON r.id = b.rule_id LEFT JOIN (
+            SELECT w.rule_id, sum(w.remaining) AS points FROM award w JOIN earning_budget b ON b.rule_id = w.rule_id
+            WHERE w.rule_version >= b.since_version GROUP BY 1) w ON w.rule_id = b.rule_id
+        -- A rule that has no budget any more does not count on.
+        WHERE (SELECT v.definition->'limits'->'budget' FROM earning_rule_version v WHERE v.rule_id = r.id AND v.version = r.version) IS NOT NULL
+          AND b.spent <> b.initial + coalesce(w.points, 0) AND ($1::uuid IS NULL OR r.program_id = $1)""",
     "an account was last active when its entries say": """ /* scoped by: account */
         SELECT id, format('active on %s', active_on), format('opened or last moved on %s, with no later release on that day', moved)
         FROM (SELECT a.id, a.active_on, p.timezone, greatest((m.created_at AT TIME ZONE p.timezone)::date, e.day) AS moved

@@ -12,6 +12,8 @@ from app import clock
 from app.access.cache import forget, member_credential
 from app.access.tenancy import scoped
 from app.database import retrying, transaction
+from app.earning.batch import Earned, count
+from app.earning.occasions import record_enrolments, record_update
 from app.errors import ErrorCode, Refused, UserError, refuse
 from app.ids import new_id
 from app.members.inputs import PROFILE, MemberStatus, NewMember, check_new, check_profile
@@ -44,7 +46,7 @@ WITH added AS (
     SELECT a.id, a.program_id, a.id, ($2::timestamptz AT TIME ZONE p.timezone)::date
     FROM added a JOIN program p ON p.id = a.program_id
 )
-SELECT {COLUMNS} FROM added
+SELECT {COLUMNS}, (SELECT rules_version FROM program WHERE id = $1) AS rules_version FROM added
 """  # noqa: S608 - nothing but constants
 
 
@@ -58,7 +60,9 @@ class Enrolled:
 
 
 async def enroll_member(program_id: UUID, member: NewMember) -> tuple[MemberRow, bool]:
-    """Add a member with an empty account; the same external id again answers with who is there.
+    """Add a member with an account; the same external id again answers with who is there.
+
+    The account holds what rules pay for joining, and for telling all about oneself, at once.
 
     Returns:
         The member, and whether they were there before: then nothing was changed.
@@ -89,6 +93,8 @@ async def enroll_members(program_id: UUID, members: Sequence[NewMember]) -> list
     if not good:
         return outcomes
 
+    earned: list[Earned] = []
+
     async def enroll() -> None:
         rows = [
             (
@@ -101,22 +107,25 @@ async def enroll_members(program_id: UUID, members: Sequence[NewMember]) -> list
             for m in (members[n] for n in good)
         ]
         async with transaction() as sql:
-            added = {
-                row["id"]: MemberRow(*row)
-                for row in await sql.fetch(_ENROLL, program_id, moment, *map(list, zip(*rows, strict=True)))
-            }
+            found = await sql.fetch(_ENROLL, program_id, moment, *map(list, zip(*rows, strict=True)))
+            added = {row["id"]: MemberRow(*row[:-1]) for row in found}
             others = [n for n, row in zip(good, rows, strict=True) if row[0] not in added]
             # A new statement, which sees whom others have added meanwhile.
             there = await find_members(
                 sql, program_id, [MemberRef(external_id=members[n].external_id) for n in others]
             )
+            earned.clear()
+            if found:
+                version = found[0]["rules_version"]
+                earned[:] = await record_enrolments(sql, program_id, version, list(added.values()), moment)
         for n, row in zip(good, rows, strict=True):
             if row[0] in added:
                 outcomes[n] = Enrolled(added[row[0]])
-        for n, found in zip(others, there, strict=True):
-            outcomes[n] = Enrolled(found, replayed=True) if found else Enrolled(errors=(_EMAIL_TAKEN,))
+        for n, known in zip(others, there, strict=True):
+            outcomes[n] = Enrolled(known, replayed=True) if known else Enrolled(errors=(_EMAIL_TAKEN,))
 
     await retrying(enroll)
+    count(earned)
     return outcomes
 
 
@@ -128,6 +137,8 @@ def _checked(member: NewMember, moment: datetime) -> Enrolled:
 
 async def update_member(program_id: UUID, ref: MemberRef, changes: Mapping[str, Any]) -> MemberRow:
     """Change some of what is known of a member, and return them.
+
+    A profile that is complete then pays, once for good, where a rule does that.
 
     Args:
         changes: only what is to change, by the names in CHANGEABLE; None clears all but the status.
@@ -151,6 +162,8 @@ async def update_member(program_id: UUID, ref: MemberRef, changes: Mapping[str, 
     if "status" in columns:
         columns["status"] = MemberStatus(columns["status"]).value
 
+    earned: list[Earned] = []
+
     async def update() -> MemberRow:
         async with transaction() as sql:
             row = await lock_member(sql, program_id, ref)
@@ -159,10 +172,11 @@ async def update_member(program_id: UUID, ref: MemberRef, changes: Mapping[str, 
             if columns.get("status", row.status) != row.status == MemberStatus.CLOSED:
                 raise refuse(ErrorCode.WRONG_STATE, "A closed membership cannot be opened again.", "status")
             changed = {name: value for name, value in columns.items() if getattr(row, name) != value}
-            if not changed:
-                return row
-            await scoped(Member, program_id).filter(id=row.id).update(**changed, updated_at=moment)
-            return replace(row, **changed, updated_at=moment)
+            if changed:
+                await scoped(Member, program_id).filter(id=row.id).update(**changed, updated_at=moment)
+                row = replace(row, **changed, updated_at=moment)
+            earned[:] = await record_update(sql, row, moment)
+            return row
 
     try:
         row = await retrying(update)
@@ -170,6 +184,7 @@ async def update_member(program_id: UUID, ref: MemberRef, changes: Mapping[str, 
         if violated_constraint(error) != "member_email_key":
             raise
         raise Refused([_EMAIL_TAKEN]) from None
+    count(earned)
     if row.status == MemberStatus.CLOSED:
         forget(member_credential(row.id))
     return row

@@ -152,14 +152,15 @@ COMMENT ON COLUMN refund.whole IS 'All that was left of the purchase was given b
 CREATE INDEX refund_request_id ON refund (request_id);
 
 CREATE TABLE refund_award (
-    refund_id      uuid NOT NULL REFERENCES refund (id),
-    event_id       uuid NOT NULL,
-    rule_id        uuid NOT NULL,
-    points         bigint NOT NULL CHECK (points <> 0),
-    entry_sequence bigint,
-    PRIMARY KEY (refund_id, rule_id)
+    refund_id uuid NOT NULL REFERENCES refund (id),
+    event_id  uuid NOT NULL,
+    rule_id   uuid NOT NULL,
+    reference bigint NOT NULL,
+    points    bigint NOT NULL CHECK (points <> 0),
+    PRIMARY KEY (refund_id, rule_id, reference)
 );
-COMMENT ON TABLE refund_award IS 'By how much a refund made an award smaller; negative where less was left of another one.';
+COMMENT ON TABLE refund_award IS 'By how much a refund made an award smaller; negative where it gave points again.';
+COMMENT ON COLUMN refund_award.reference IS 'The EARN entry that was taken back from, or by which points were given again.';
 CREATE INDEX refund_award_award ON refund_award (event_id, rule_id);
 """
 

@@ -170,7 +170,7 @@ async def test_what_is_wrong_with_a_purchase_is_told_by_field(record: Record, wh
     right, also_right = purchase(1), purchase(2)
     recorded = await record(
         program.id,
-        [(each, by_id(member)) for each in (right, purchase(**fields), also_right)],
+        [Incoming(each, by_id(member)) for each in (right, purchase(**fields), also_right)],
     )
     assert problem_of(recorded[1]) == (ErrorCode.INVALID, field)
     # One that is bad does not harm the others.
@@ -522,10 +522,11 @@ async def test_points_that_wait_for_nothing_are_available_at_once(monkeypatch: p
 async def test_rules_go_by_when_it_happened_and_the_ledger_by_when_it_was_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now = set_now(monkeypatch, *NOON)
+    set_now(monkeypatch, 2026, 1, 20)
     program = await new_program(expiry=rolling(1))
     await new_rule(program, 5, name="February", ends_at=datetime(2026, 3, 1, tzinfo=UTC),
                    starts_at=datetime(2026, 2, 1, tzinfo=UTC))  # fmt: skip
+    now = set_now(monkeypatch, *NOON)
     member = await new_member(program)
     last_month = await one(program, member, purchase(10, occurred_at=datetime(2026, 2, 10, tzinfo=UTC)))
     assert event_of(last_month).points == 50
@@ -600,7 +601,7 @@ async def test_the_cap_is_exact_under_many_clients_at_once(way: str) -> None:
     async def client(n: int) -> None:
         event = purchase(5 + n % 3)
         if way == "coalesced":
-            await coalescer.record(program.id, (event, by_id(member)))
+            await coalescer.record(program.id, Incoming(event, by_id(member)))
         else:
             await one(program, member, event, store if way == "mixed" and n % 2 else record_now)
 

@@ -124,7 +124,7 @@ CORRUPTIONS = {
     "no account is due later than its lots": """
         UPDATE account SET next_due = 'infinity' WHERE id = :account""",
     "every award is one earn of the same points": """
-        UPDATE award SET points = points - 1 WHERE event_id = :event""",
+        UPDATE award SET points = points - 1, remaining = points - 1 WHERE event_id = :event""",
     "every earn from an event is an award": """
         DELETE FROM award WHERE event_id = :event""",
     "an event's points are those of its awards": """
@@ -204,7 +204,7 @@ OTHERS = (
     ("every event belongs to an account of its program", "DELETE FROM account WHERE id = :account"),
     (
         "an award is what its receipt says",
-        "UPDATE award SET points = points - 1 WHERE event_id = :event",
+        "UPDATE award SET points = points - 1, remaining = points - 1 WHERE event_id = :event",
     ),
     ("an award is what its receipt says", "UPDATE award SET steps = '[]' WHERE event_id = :event"),
     (
@@ -269,8 +269,8 @@ ADRIFT = {
     ),
     "an award": (
         "every outcome, award and place in the queue has its event",
-        "INSERT INTO award (event_id, rule_id, rule_version, desired, points, available_at, steps)"
-        " VALUES ($1, gen_random_uuid(), 1, 1, 0, now(), '[]')",
+        "INSERT INTO award (event_id, rule_id, rule_version, desired, points, remaining, available_at, steps)"
+        " VALUES ($1, gen_random_uuid(), 1, 1, 0, 0, now(), '[]')",
     ),
     "a lot": (
         "whatever is kept of an account has that account",
