@@ -20,12 +20,12 @@ from app.ids import to_global_id
 from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.audience import Audience, AudienceInput
 from graphql_schema.context import Context
-from graphql_schema.earning import READ
 from graphql_schema.enums import enum_type
 from graphql_schema.errors import UserError, user_errors
 from graphql_schema.inputs import changes
 from graphql_schema.nodes import Info, Node, finds, key_of, program_of
 from graphql_schema.pagination import AFTER, BEFORE, FIRST, LAST, Connection, connection, page_of
+from graphql_schema.rules import READ
 
 enum_type(
     CampaignStatus,

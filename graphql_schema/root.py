@@ -7,13 +7,18 @@ from strawberry.tools import merge_types
 from app.settings import Settings
 from graphql_schema.build import LaurelSchema, build_schema
 from graphql_schema.campaigns import Campaign, CampaignMutations, CampaignQueries
+from graphql_schema.check_in import CheckInMutations
 from graphql_schema.credentials import ApiKey, CredentialMutations, CredentialQueries
-from graphql_schema.earning import Award, EarningMutations, EarningQueries, EarningRule
-from graphql_schema.events import Event, EventMutations, EventQueries
+from graphql_schema.earning import Award
+from graphql_schema.events import Event, EventQueries
 from graphql_schema.ledger import LedgerEntry, LedgerMutations
 from graphql_schema.members import Member, MemberMutations, MemberQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.programs import Program, ProgramMutations, ProgramQueries
+from graphql_schema.recording import RecordingMutations
+from graphql_schema.rule_changes import RuleMutations
+from graphql_schema.rules import EarningRule, RuleQueries
+from graphql_schema.simulation import SimulationQueries
 from graphql_schema.stores import Store, StoreMutations, StoreQueries
 from graphql_schema.tiers import Tier, TierMutations, TierQueries
 
@@ -34,7 +39,8 @@ Query = _merged(
         CredentialQueries,
         MemberQueries,
         EventQueries,
-        EarningQueries,
+        RuleQueries,
+        SimulationQueries,
         StoreQueries,
         TierQueries,
         CampaignQueries,
@@ -47,10 +53,11 @@ Mutation = _merged(
         ProgramMutations,
         CredentialMutations,
         MemberMutations,
-        EarningMutations,
-        EventMutations,
+        RuleMutations,
+        RecordingMutations,
         LedgerMutations,
         StoreMutations,
+        CheckInMutations,
         TierMutations,
         CampaignMutations,
     ),

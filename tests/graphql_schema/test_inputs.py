@@ -11,8 +11,8 @@ from graphql import GraphQLInputObjectType, Undefined
 from graphql.utilities import coerce_input_value
 from strawberry.types.arguments import convert_argument
 
-from graphql_schema.events import EventInput, PurchaseInput, PurchaseLineInput
 from graphql_schema.inputs import MemberRef
+from graphql_schema.recording import EventInput, PurchaseInput, PurchaseLineInput
 from graphql_schema.root import laurel_schema
 
 PLANNED = (EventInput, PurchaseInput, PurchaseLineInput, MemberRef)
