@@ -49,7 +49,8 @@ SELECT {EVENT_COLUMNS} FROM {EVENT_TABLES} WHERE e.program_id = $1 AND e.externa
 
 _JUST_NOW = f"""
 SELECT {EVENT_COLUMNS} FROM {EVENT_TABLES}
-WHERE e.program_id = $1 AND e.member_id = $2 AND e.kind = 'CHECK_IN' AND e.store_id = $3 AND e.occurred_at > $4
+WHERE e.program_id = $1 AND e.member_id = $2 AND e.kind = 'CHECK_IN' AND e.store_id = $3
+    AND e.occurred_at > $4
 ORDER BY e.occurred_at DESC, e.id DESC LIMIT 1
 """  # noqa: S608 - nothing but constants
 
