@@ -106,8 +106,7 @@ def _check_kind(rule: RuleDefinition, problems: Problems) -> None:
     for name, kind in _BELONGS_TO.items():
         if getattr(rule, name) is not None and rule.trigger is not kind:
             problems.add(f"Only {kind} rules can have it; this one is a {rule.trigger} rule.", name)
-    if rule.fixed_points is not None and not 1 <= rule.fixed_points <= MAX_POINTS:
-        problems.add("Fixed points must be at least 1: the rule could never pay.", "fixed_points")
+    _check_points(rule.fixed_points, "the rule could never pay", problems, "fixed_points")
     if rule.trigger is EventKind.PURCHASE:
         _check_purchase(rule, problems)
     elif rule.trigger is EventKind.REFERRAL:
@@ -117,6 +116,13 @@ def _check_kind(rule: RuleDefinition, problems: Problems) -> None:
     if rule.trigger is EventKind.ACTION and rule.action is None:
         own = ", ".join(Action)
         problems.add(f"An ACTION rule needs the name of the action: {own}, or one of your own.", "action")
+
+
+def _check_points(value: int | None, instead: str, problems: Problems, *field: str) -> None:
+    if value is not None and value < 1:
+        problems.add(f"{label(field[-1:])} must be at least 1: {instead}.", *field)
+    elif value is not None and value > MAX_POINTS:
+        problems.add(f"{label(field[-1:])} must be at most {MAX_POINTS:,}.", *field)
 
 
 def _check_purchase(rule: RuleDefinition, problems: Problems) -> None:
@@ -160,8 +166,7 @@ def _check_referral(rule: RuleDefinition, problems: Problems) -> None:
     if rule.fixed_points is None and rule.referred_points is None:
         message = "A REFERRAL rule needs fixedPoints for the referrer, or referredPoints for the new member."
         problems.add(message, "fixed_points")
-    if rule.referred_points is not None and not 1 <= rule.referred_points <= MAX_POINTS:
-        problems.add("Referred points must be at least 1; leave them out for none.", "referred_points")
+    _check_points(rule.referred_points, "leave them out for none", problems, "referred_points")
     if rule.referral_trigger is None:
         message = "A REFERRAL rule needs to know what brings the points: REGISTRATION or FIRST_PURCHASE."
         problems.add(message, "referral_trigger")
@@ -191,10 +196,7 @@ def _check_products(products: ProductFilter, problems: Problems) -> None:
 
 def _check_limits(limits: RuleLimits, problems: Problems) -> None:
     for name in ("max_points_per_transaction", "max_points_per_day", "budget"):
-        value: int | None = getattr(limits, name)
-        if value is not None and not 1 <= value <= MAX_POINTS:
-            message = f"{label((name,))} must be at least 1; leave it out for no limit."
-            problems.add(message, "limits", name)
+        _check_points(getattr(limits, name), "leave it out for no limit", problems, "limits", name)
     if limits.frequency is not None:
         problems.whole(limits.frequency.times, 1, MAX_TIMES, "limits", "frequency", "times")
     if limits.cooldown_minutes is not None:
