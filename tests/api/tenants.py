@@ -9,7 +9,9 @@ EVERYTHING = """{
     program { id slug name currency timezone rounding multiplierStacking maxPointsPerDay pendingDays
         expiry { kind months } debtLimit pointCost createdAt }
     apiKeys(first: 100) { nodes { id name scopes prefix createdAt revokedAt } }
-    earningRules(first: 100) { nodes { id version name status priority updatedAt } }
+    earningRules(first: 100) { nodes {
+        id version name status priority updatedAt products { skus } audience { tiers { id } stores { id } }
+    } }
     tiers { id name rank threshold multiplier benefits }
     campaigns(first: 100) { nodes { id name startsAt endsAt multiplier audience { tiers { id } } } }
     stores(first: 100) { nodes { id externalId name timezone latitude longitude radiusMeters } }
@@ -18,7 +20,10 @@ EVERYTHING = """{
         tier { id }
         balance { available pending reserved debt lifetimeEarned lifetimeSpent lifetimeExpired }
         ledger(first: 20) { nodes { id sequence kind points reason } }
-        events(first: 20) { nodes { id externalId status points data awards { id points steps { label } } } }
+        events(first: 20) { nodes {
+            id externalId status points data action store { id } awards { id points steps { label } }
+            explanation { message rule { id } }
+        } }
     } }
 }"""
 """All that a program has, in one answer: the same before and after means that nothing has changed."""
@@ -54,14 +59,16 @@ async def populate(world: World) -> Objects:
     mark = unique("secret")
     rule = await world.rule(name=f"{mark} rule")
     await world.rule(name=f"{mark} other rule", fixedPoints=3)
-    await world.tier(name=f"{mark} start")
+    start = await world.tier(name=f"{mark} start")
     tier = await world.tier("100", name=f"{mark} tier", benefits=[f"{mark} benefit"])
     campaign = await world.campaign(name=f"{mark} campaign", audience={"tierIds": [tier["id"]]})
     await world.campaign(name=f"{mark} other campaign")
     store = await world.store(externalId=f"{mark}-store", name=f"{mark} store")
     await world.store(name=f"{mark} other store")
+    audience = {"tierIds": [start["id"], tier["id"]], "storeIds": [store["id"]]}
+    await world.rule(name=f"{mark} rule of the store", fixedPoints=1, audience=audience)
     sale = {"member": {"id": world.member}, "amount": "40", "data": {"note": mark}}
-    first = await world.done(RECORD, externalId=f"{mark}-sale", **sale)
+    first = await world.done(RECORD, externalId=f"{mark}-sale", store={"id": store["id"]}, **sale)
     await world.done(RECORD, externalId=f"{mark}-sale-2", **sale)
     adjusted = await world.done(
         ADJUST, member={"id": world.member}, points=7, reason=f"{mark} reason", idempotencyKey=f"{mark}-key"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.api.client import RECORD, Api, World, make_world, unique
+from tests.helpers import set_now
 
 BATCH = """mutation ($input: [EventInput!]!) { recordEvents(input: $input) {
     accepted replayed userErrors { code field message }
@@ -353,8 +354,13 @@ async def test_points_that_cannot_be_counted_reject_the_event_and_keep_it(world:
     assert done["member"]["balance"]["available"] == 0
 
 
-async def test_late_purchase_goes_by_the_rules_of_its_time(world: World) -> None:
-    await world.rule(fixedPoints=3, startsAt="2026-01-01T00:00:00Z", endsAt="2026-02-01T00:00:00Z")
+async def test_late_purchase_goes_by_the_rules_of_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        # A rule whose window is over can no longer be set up.
+        set_now(patch, 2026, 1, 1)
+        await world.rule(fixedPoints=3, startsAt="2026-01-01T00:00:00Z", endsAt="2026-02-01T00:00:00Z")
     for when, points in (
         ("2026-01-01T00:00:00Z", 3), ("2025-12-31T23:59:59Z", 0), ("2026-02-01T00:00:00Z", 0),
         ("2026-01-31T23:59:59.999999Z", 3), ("2026-02-01T00:59:00+01:00", 3),

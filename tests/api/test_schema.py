@@ -57,8 +57,9 @@ def test_every_list_of_objects_that_can_grow_is_a_connection() -> None:
         and not type_.name.endswith(("Connection", "Payload"))
     }
     assert found == {
-        "Audience.stores", "Audience.tiers", "Award.steps", "Balance.expiring", "Event.awards", "Event.lines",
-        "Query.tiers",
+        "Audience.stores", "Audience.tiers", "Award.steps", "Balance.expiring", "Event.awards",
+        "Event.explanation", "Event.lines", "Query.tiers", "SimulatedAward.steps", "Simulation.awards",
+        "Simulation.explanation", "Simulation.userErrors",
     }  # fmt: skip
 
 

@@ -89,7 +89,12 @@ def test_every_way_to_name_something_is_tried() -> None:
     assert {str(place) for place in PLACES if place.kind != "cursor"} == {
         "node.id", "nodes.ids", "member.by", "event.by", "earningRule.id", "revokeApiKey.id",
         "createMemberToken.input.member", "updateMember.input.member", "updateEarningRule.id",
-        "setEarningRuleStatus.id", "recordPurchase.input.member", "recordEvents.input.purchase.member",
+        "setEarningRuleStatus.id", "createEarningRule.input.audience.tierIds",
+        "createEarningRule.input.audience.storeIds", "updateEarningRule.input.audience.tierIds",
+        "updateEarningRule.input.audience.storeIds", "recordPurchase.input.member",
+        "recordPurchase.input.store", "recordAction.input.member", "recordEvents.input.purchase.member",
+        "recordEvents.input.purchase.store", "recordEvents.input.action.member",
+        "simulate.input.purchase.member", "simulate.input.purchase.store", "simulate.input.action.member",
         "adjustPoints.input.member", "store.by", "updateStore.id", "createCheckInCode.input.store",
         "updateTier.id", "setMemberTier.input.member",
         "setMemberTier.input.tierId", "campaign.id", "createCampaign.input.audience.tierIds",
@@ -198,7 +203,7 @@ async def test_member_reads_what_is_theirs_by_every_way(world: World) -> None:
     for ref in ({"externalId": objects.event_external_id}, {"id": objects.nodes["Event"]}):
         event = (await world.api.call(by, {"by": ref}, world.token))["event"]
         assert event["member"]["id"] == world.member
-        assert len(event["awards"]) == 2
+        assert len(event["awards"]) == 3
     for ref in ({"id": world.member}, {"externalId": world.external_id}, {"email": world.email}):
         found = await world.api.call(
             "query ($by: MemberRef!) { member(by: $by) { id } }", {"by": ref}, world.token
