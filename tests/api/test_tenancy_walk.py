@@ -96,7 +96,7 @@ def test_every_way_to_name_something_is_tried() -> None:
         "recordEvents.input.purchase.store", "recordEvents.input.action.member",
         "simulate.input.purchase.member", "simulate.input.purchase.store", "simulate.input.action.member",
         "adjustPoints.input.member", "store.by", "updateStore.id", "createCheckInCode.input.store",
-        "updateTier.id", "setMemberTier.input.member",
+        "checkIn.input.member", "updateTier.id", "setMemberTier.input.member",
         "setMemberTier.input.tierId", "campaign.id", "createCampaign.input.audience.tierIds",
         "createCampaign.input.audience.storeIds", "updateCampaign.id",
         "updateCampaign.input.audience.tierIds", "updateCampaign.input.audience.storeIds", "endCampaign.id",
