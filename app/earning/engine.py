@@ -3,16 +3,17 @@
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
 
-from app.earning.exact import ONE, Ratio, amount_of, plural
+from app.earning.exact import ONE, Ratio, money, plural
 from app.earning.rules import EventKind
 from app.earning.ruleset import Candidate, CompiledRule, Factor, Facts, RuleSet, Standing
 from app.ledger.operations import MAX_POINTS
-from app.money import format_money, trim
+from app.money import trim
 from app.programs.policy import MultiplierStacking, Rounding
 
 
@@ -167,8 +168,8 @@ def not_meant(
         where = "in no store that is known" if facts.store_id is None else "in another store"
         return Verdict(Reason.NOT_IN_AUDIENCE, f"The rule is for certain stores, and this happened {where}.")
     if rule.minimum is not None and micros < rule.minimum:
-        minimum = format_money(amount_of(rule.minimum), currency)
-        came_to = format_money(amount_of(micros), currency)
+        minimum = money(rule.minimum, currency)
+        came_to = money(micros, currency)
         what = "The purchase" if rule.every_line else "The goods that the rule is for"
         return Verdict(
             Reason.BELOW_MINIMUM, f"{what} came to {came_to}; the rule asks for at least {minimum}."
@@ -318,9 +319,9 @@ class _Evaluation:
         micros = max(0, min(micros, whole))
         exact = rule.rate.times(Ratio(micros))
         currency = self._policy.currency
-        label = rule.base_label + format_money(amount_of(micros), currency)
+        label = rule.base_label + money(micros, currency)
         if micros < whole:
-            label += f" of {format_money(amount_of(whole), currency)}"
+            label += f" of {money(whole, currency)}"
         steps.append(Step(StepKind.BASE, label, _ZERO, exact.shown()))
         if not self._multipliers:
             return exact
@@ -340,9 +341,9 @@ class _Evaluation:
             if not taken:
                 continue
             multiplied.append(multiplier.id)
-            factor = trim(multiplier.definition.multiplier or _ZERO)
+            factor = multiplier.shown_factor
             label = f"{multiplier.name}: {_times_the_points(factor)} on "
-            label += format_money(amount_of(taken), currency)
+            label += money(taken, currency)
             steps.append(Step(StepKind.PRODUCT_MULTIPLIER, label, steps[-1].after, exact.shown(), factor))
         return exact
 
@@ -451,7 +452,8 @@ class _Combined(NamedTuple):
     steps: list[tuple[StepKind, str, Decimal, Ratio]]
 
 
-def _combine(tier: Factor | None, campaigns: Sequence[Factor], stacking: MultiplierStacking) -> _Combined:
+@lru_cache(maxsize=4096)
+def _combine(tier: Factor | None, campaigns: tuple[Factor, ...], stacking: MultiplierStacking) -> _Combined:
     """Combine factors as the program says; a factor of 1 is no step of a receipt."""
     named = [] if tier is None else [(StepKind.TIER_MULTIPLIER, "Tier", tier)]
     named += [(StepKind.CAMPAIGN_MULTIPLIER, "Campaign", each) for each in campaigns]

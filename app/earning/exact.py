@@ -3,6 +3,7 @@
 from decimal import Context, Decimal
 from typing import NamedTuple
 
+from app.money import MINOR_DIGITS, format_money
 from app.programs.policy import Rounding
 
 MICROS = 1_000_000
@@ -20,6 +21,15 @@ def micros(amount: Decimal) -> int:
 def amount_of(micros: int) -> Decimal:
     """Return an amount that is given in millionths."""
     return Decimal(micros).scaleb(-6, _WIDE)
+
+
+def money(micros: int, currency: str) -> str:
+    """Return an amount that is given in millionths for people: "1.00 EUR", as `format_money` does."""
+    cents, rest = divmod(micros, 10_000)
+    # Nearly always; and ten times quicker than a Decimal.
+    if not rest and MINOR_DIGITS[currency] == 2:
+        return f"{cents // 100}.{cents % 100:02d} {currency}"
+    return format_money(amount_of(micros), currency)
 
 
 class Ratio(NamedTuple):

@@ -75,6 +75,7 @@ class CompiledRule:
         "order",
         "rate",
         "replaces",
+        "shown_factor",
         "starts_at",
         "stores",
         "takes_campaigns",
@@ -93,6 +94,7 @@ class CompiledRule:
         self.minimum = None if definition.minimum_amount is None else _micros_up(definition.minimum_amount)
         self.fixed = definition.fixed_points
         self.factor = None if definition.multiplier is None else Ratio.of(definition.multiplier)
+        self.shown_factor = trim(definition.multiplier or Decimal(1))
         self.replaces = definition.effective_stacking is RuleStacking.REPLACE
         self.limits = definition.limits
         # The order in which rules are picked where one alone can win: the least is the winner.

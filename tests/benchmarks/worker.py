@@ -54,11 +54,12 @@ class _Purchase:
     data: Any = None
 
 
-class _Events:
+class Events:
     """Stores purchases of three lines in requests of 500, as `recordEvents` does, and has them earned."""
 
-    def __init__(self, bench: Bench, per_round: int) -> None:
+    def __init__(self, bench: Bench, per_round: int, members: int = MEMBERS) -> None:
         self._bench = bench
+        self._members = members
         self._per_round = per_round
         self._number = 0
         self._start = datetime(2026, 2, 1, tzinfo=UTC)
@@ -70,7 +71,7 @@ class _Events:
             for n in range(3)
         ]
         purchase = _Purchase(f"{self._number:08}", self._start + timedelta(seconds=self._number), lines)
-        return Incoming(purchase, MemberRef(external_id=member_name(self._number * 7919 % MEMBERS)))
+        return Incoming(purchase, MemberRef(external_id=member_name(self._number * 7919 % self._members)))
 
     async def store(self) -> datetime:
         """Store a round's events; return when that was done."""
@@ -107,7 +108,7 @@ async def _measure(servers: Servers, quick: bool) -> list[Figure]:
     async with connected(settings):
         bench = await make_program(MEMBERS)
         ledger = await make_ledger(bench.program)
-        queue = _Events(bench, events)
+        queue = Events(bench, events)
         await ledger.batches(0.5)
         await queue.direct()
         worker = await in_turns(
