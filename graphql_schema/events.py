@@ -11,7 +11,7 @@ from uuid import UUID
 import strawberry
 
 from app.access.scopes import Scope
-from app.earning import events, reads
+from app.earning import events, reads, refunding
 from app.earning.rules import EventKind
 from app.ids import to_global_id
 from app.paging import Page, PageResult
@@ -23,6 +23,7 @@ from graphql_schema.enums import enum_type
 from graphql_schema.members import Member, load_members
 from graphql_schema.nodes import Info, Node, finds, key_of, program_of
 from graphql_schema.pagination import Connection, by_page, connection, page_of
+from graphql_schema.refunds import Refund, load_refunds
 from graphql_schema.scalars import JSON, Points
 from graphql_schema.stores import Store, load_stores
 
@@ -140,6 +141,19 @@ class Event(Node):
     async def explanation(self, info: Info) -> list[RuleOutcome]:
         return await info.context.loader(load_explanations).load(self.event.id)
 
+    @resolver(description="Of a purchase: what was given back of it, the first to be recorded first.")
+    async def refunds(self, info: Info) -> list[Refund]:
+        return await self._refunds(info)
+
+    @resolver(description="Part of the amount that has been refunded.")
+    async def refunded_amount(self, info: Info) -> Decimal:
+        return sum((refund.amount for refund in await self._refunds(info)), Decimal(0))
+
+    async def _refunds(self, info: Info) -> list[Refund]:
+        if self.kind is not EventKind.PURCHASE:
+            return []
+        return await info.context.loader(load_refunds).load(self.event.id)
+
 
 async def load_events(context: Context, keys: list[UUID]) -> list[Event | None]:
     """Load events of the caller's program; for a member's token nobody else's."""
@@ -195,6 +209,12 @@ class EventRef:
     external_id: str | None = strawberry.field(
         description="The id under which it was recorded.", default=strawberry.UNSET
     )
+
+    def value(self) -> refunding.EventRef:
+        """Return the reference for services; an id that is none of an event names nothing."""
+        if self.external_id is not strawberry.UNSET:
+            return refunding.EventRef(external_id=self.external_id)
+        return refunding.EventRef(id=key_of(self.id or "", "Event"))
 
 
 @object_type(description="")

@@ -16,6 +16,8 @@ from graphql_schema.members import Member, MemberMutations, MemberQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.programs import Program, ProgramMutations, ProgramQueries
 from graphql_schema.recording import RecordingMutations
+from graphql_schema.refunding import RefundMutations
+from graphql_schema.refunds import Refund
 from graphql_schema.rule_changes import RuleMutations
 from graphql_schema.rules import EarningRule, RuleQueries
 from graphql_schema.simulation import SimulationQueries
@@ -55,6 +57,7 @@ Mutation = _merged(
         MemberMutations,
         RuleMutations,
         RecordingMutations,
+        RefundMutations,
         LedgerMutations,
         StoreMutations,
         CheckInMutations,
@@ -69,6 +72,7 @@ NODES: tuple[type, ...] = (
     LedgerEntry,
     Event,
     Award,
+    Refund,
     EarningRule,
     Store,
     Tier,
