@@ -1,6 +1,7 @@
 """Earning what was stored for later, member by member in the order in which it happened."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -22,11 +23,13 @@ log = structlog.get_logger("laurel.earning")
 CHUNK = 500
 """Events in one transaction."""
 
+_FOREVER = datetime.max.replace(tzinfo=UTC)
+
 _QUEUED = """
 SELECT e.id, e.member_id, e.kind, e.occurred_at, e.amount, e.store_id, /* scoped by: account */
     CASE WHEN $3 OR e.kind <> 'PURCHASE' THEN e.body END AS body
 FROM event_queue q JOIN event e ON e.id = q.event_id
-WHERE q.member_id = ANY($1::uuid[])
+WHERE q.member_id = ANY($1::uuid[]) AND q.occurred_at <= $4
 ORDER BY q.member_id, q.occurred_at, q.event_id LIMIT $2
 """
 
@@ -37,10 +40,12 @@ WHERE q.member_id = t.member_id AND q.occurred_at = t.occurred_at AND q.event_id
 """
 
 
-async def _chunk(sql: asyncpg.Connection, program_id: UUID, members: list[UUID]) -> list[Earned]:
-    """Earn the next CHUNK events of members; fewer than that means that none are left."""
+async def _chunk(
+    sql: asyncpg.Connection, program_id: UUID, members: list[UUID], until: datetime = _FOREVER
+) -> list[Earned]:
+    """Earn the next CHUNK events of members up to a time; fewer than that means that none are left."""
     locked = await lock(sql, program_id, members)
-    rows = await sql.fetch(_QUEUED, members, CHUNK, locked.rule_set.looks_at_lines)
+    rows = await sql.fetch(_QUEUED, members, CHUNK, locked.rule_set.looks_at_lines, until)
     events = [Waiting(row["id"], row["member_id"], _facts(row)) for row in rows]
     if not events:
         return []
@@ -68,8 +73,8 @@ async def _until_none_are_left(work: Callable[[], Awaitable[list[Earned]]]) -> i
             return total
 
 
-async def earn_member(program_id: UUID, member_id: UUID) -> None:
-    """Earn everything that waits for a member now, without waiting for a worker.
+async def earn_member(program_id: UUID, member_id: UUID, until: datetime) -> None:
+    """Earn what waits for a member and happened up to a time, without waiting for a worker.
 
     Raises:
         Unavailable: the database stayed away or busy.
@@ -77,7 +82,7 @@ async def earn_member(program_id: UUID, member_id: UUID) -> None:
 
     async def work() -> list[Earned]:
         async with transaction() as sql:
-            return await _chunk(sql, program_id, [member_id])
+            return await _chunk(sql, program_id, [member_id], until)
 
     await _until_none_are_left(work)
 

@@ -38,7 +38,7 @@ from app.ledger.operations import EntryKind, Operation, Outcome, Status
 from app.ledger.service import MAX_BATCH, apply, terms
 from app.members.reads import MemberRef, find_states
 from app.metrics import POINTS_TAKEN_BACK
-from app.money import MINOR_DIGITS
+from app.money import MINOR_DIGITS, trim
 from app.programs.policy import ProgramPolicy
 from app.validation import Problems
 
@@ -151,7 +151,7 @@ async def refund_purchase(
     external_id: str,
     *,
     occurred_at: datetime | None = None,
-    lines: Sequence[Wish] = (),
+    lines: Sequence[Wish] | None = None,
     amount: Decimal | None = None,
 ) -> Refunded:
     """Take back what the returned part of a purchase earned.
@@ -175,9 +175,13 @@ async def refund_purchase(
     problems = Problems()
     check_external_id(external_id, problems)
     moment = check_occurred_at(occurred_at, "The refund", now, problems)
+    if lines is not None and not lines and amount is None:
+        # A till that forgot to fill in the lines must not take everything back.
+        problems.add("Name a line or an amount; leave out both to refund all that is left.", "lines")
     problems.refuse_any()
     event = await _purchase(program_id, purchase)
-    content = msgspec.json.encode((event.id, occurred_at, lines, amount))
+    wishes = [Wish(each.number, trim(each.quantity), _trimmed(each.amount)) for each in lines or ()]
+    content = msgspec.json.encode((event.id, occurred_at, wishes, _trimmed(amount)))
     request = _Request(
         new_id(), program_id, event.member_id, external_id, "PURCHASE", content_hash(content), moment, now
     )
@@ -190,15 +194,19 @@ async def refund_purchase(
         rest = await _rest(sql, policy, current)
         if rest.is_nothing:
             raise refuse(ErrorCode.WRONG_STATE, "All of the purchase has been refunded already.", "purchase")
-        if not lines and amount is None:
+        if lines is None and amount is None:
             back = rest.everything()
         else:
             problems = Problems()
-            back = rest.part(lines, amount, policy.currency, problems)
+            back = rest.part(lines or (), amount, policy.currency, problems)
             problems.refuse_any()
         await _take_back(sql, policy, request, current, rest, back)
 
-    return await _run(request, refund)
+    return await _run(request, max(moment, event.occurred_at), refund)
+
+
+def _trimmed(amount: Decimal | None) -> Decimal | None:
+    return None if amount is None else trim(amount)
 
 
 async def return_items(
@@ -235,7 +243,8 @@ async def return_items(
         (state,) = await find_states(sql, program_id, [member])
     if state is None:
         raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", member.field)
-    content = msgspec.json.encode((state.id, occurred_at, items))
+    same = [(item.sku, trim(item.quantity), trim(item.amount)) for item in items]
+    content = msgspec.json.encode((state.id, occurred_at, same))
     request = _Request(
         new_id(), program_id, state.id, external_id, "ITEMS", content_hash(content), moment, now
     )
@@ -259,7 +268,7 @@ async def return_items(
                 await _take_back(sql, policy, request, event, rest, back)
         request.unmatched += [Unmatched(sku, quantity) for sku, quantity in left.items() if quantity]
 
-    return await _run(request, give_back)
+    return await _run(request, moment, give_back)
 
 
 def _check_items(items: Sequence[Item], problems: Problems) -> None:
@@ -281,23 +290,8 @@ def _matched(event: Event, rest: Remainder, left: dict[str, Decimal]) -> list[Wi
         quantity = min(left.get(sku, Decimal(0)), rest.left(n))
         if quantity > 0:
             left[sku] -= quantity
-            # What was refunded of no line before is not refunded again with the last pieces.
-            worth = rest.share(n, quantity)
-            wishes.append(Wish(n + 1, quantity, worth))
-    total = sum((wish.amount or Decimal(0) for wish in wishes), Decimal(0))
-    if total > rest.amount:
-        wishes = _within(wishes, rest.amount)
+            wishes.append(Wish(n + 1, quantity))
     return wishes
-
-
-def _within(wishes: Sequence[Wish], amount: Decimal) -> list[Wish]:
-    """Return the same pieces, worth no more than an amount in all."""
-    capped = []
-    for wish in wishes:
-        worth = min(wish.amount or Decimal(0), amount)
-        amount -= worth
-        capped.append(wish._replace(amount=worth))
-    return capped
 
 
 async def _purchase(program_id: UUID, ref: EventRef) -> Event:
@@ -315,14 +309,18 @@ async def _purchase(program_id: UUID, ref: EventRef) -> Event:
 _Work = Callable[[asyncpg.Connection, ProgramPolicy], Awaitable[None]]
 
 
-async def _run(request: _Request, work: _Work) -> Refunded:
-    """Do a refund in one transaction, unless it has been done: then answer with what happened."""
+async def _run(request: _Request, until: datetime, work: _Work) -> Refunded:
+    """Do a refund in one transaction, unless it has been done: then answer with what happened.
+
+    Args:
+        until: what the member did up to then, and what still waits for a worker, is earned first.
+    """
 
     async def attempt() -> Refunded:
         request.refunds.clear()
         request.unmatched.clear()
-        # What happened before the refund, and still waits for a worker, is earned first.
-        await earn_member(request.program_id, request.member_id)
+        # What happened after it must find the room under limits that the refund gives back.
+        await earn_member(request.program_id, request.member_id, until)
         async with transaction() as sql:
             locked = await lock(sql, request.program_id, [request.member_id])
             known = await load_request(sql, request.program_id, request.external_id)

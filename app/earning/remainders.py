@@ -1,7 +1,7 @@
 """What is left of a purchase after refunds, and what it has earned then. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from app.money import format_money, round_half_up, trim
 from app.validation import Problems
 
 _ZERO = Decimal(0)
+# Enough for every product and quotient of two numbers that the API takes: halves stay halves.
+_WIDE = Context(prec=80)
 
 
 class LineBack(msgspec.Struct, frozen=True):
@@ -71,12 +73,15 @@ class Remainder:
 
     @property
     def is_nothing(self) -> bool:
-        """Tell whether nothing is left: all of the amount, or every piece, was given back."""
-        everything_returned = bool(self._lines) and all(
-            returned >= line.quantity for returned, line in zip(self._returned, self._lines, strict=True)
-        )
+        """Tell whether nothing is left: every piece, or all that was paid, was given back.
+
+        Goods that cost nothing are left when all the others were given back.
+        """
+        kept = [line for n, line in enumerate(self._lines) if self.left(n)]
+        if self._whole or (self._lines and not kept):
+            return True
         worthless = not self.amount and bool(self._event.amount)
-        return self._whole or everything_returned or worthless
+        return worthless and (not kept or any(line.amount for line in kept))
 
     def left(self, n: int) -> Decimal:
         """Return how many pieces of the line at a position, from 0 on, have not been given back."""
@@ -86,36 +91,41 @@ class Remainder:
         """Return what so many more pieces of a line are worth.
 
         After q of Q pieces are back, (amount x q / Q) has been refunded, rounded half up to the
-        currency's digits, however many refunds that took.
+        currency's digits, however many refunds that took. What was refunded of no line before is not
+        refunded again.
         """
         line, before = self._lines[n], self._returned[n]
-        unpaid = line.amount - self._refunded[n]
-        if before + quantity >= line.quantity:
-            return unpaid
-        amount = self._worth(line, before + quantity) - self._worth(line, before)
-        return min(unpaid, amount)
+        amount = line.amount - self._refunded[n]
+        if before + quantity < line.quantity:
+            amount = min(amount, self._worth(line, before + quantity) - self._worth(line, before))
+        return min(amount, self.amount)
 
     def _worth(self, line: PurchaseLine, quantity: Decimal) -> Decimal:
-        return round_half_up(line.amount * quantity / line.quantity, self._digits)
+        amount = _WIDE.divide(_WIDE.multiply(line.amount, quantity), line.quantity)
+        return round_half_up(amount, self._digits)
 
     def everything(self) -> Back:
         """Return the refund of all that is left."""
-        lines = tuple(
-            LineBack(n + 1, self.left(n), line.amount - self._refunded[n])
-            for n, line in enumerate(self._lines)
-            if self.left(n)
-        )
-        return Back(self.amount, lines, True)
+        rest, lines = self._copy(), []
+        for n in range(len(self._lines)):
+            if quantity := self.left(n):
+                line = LineBack(n + 1, quantity, rest.share(n, quantity))
+                rest.add(Back(line.amount, (line,), False))
+                lines.append(line)
+        return Back(self.amount, tuple(lines), True)
+
+    def _copy(self) -> "Remainder":
+        copy = Remainder(self._event, self._digits)
+        copy._returned, copy._refunded = list(self._returned), list(self._refunded)
+        copy.amount, copy._whole = self.amount, self._whole
+        return copy
 
     def part(self, wishes: Sequence[Wish], amount: Decimal | None, currency: str, problems: Problems) -> Back:
         """Return the refund of some pieces of lines and of an amount that belongs to no line.
 
         Notes everything that is wrong, fields below the refund's input; the purchase stays as it is.
         """
-        rest = Remainder(self._event, self._digits)
-        rest._returned, rest._refunded = list(self._returned), list(self._refunded)
-        rest.amount, rest._whole = self.amount, self._whole
-        lines = []
+        rest, lines = self._copy(), []
         if len(wishes) > MAX_LINES:
             problems.add(f"A refund has at most {MAX_LINES:,} lines.", "lines")
             return Back(_ZERO, (), False)
@@ -126,8 +136,8 @@ class Remainder:
                 rest.add(Back(line.amount, (line,), False))
         if amount is not None and check_number(amount, "The amount", problems, "amount", positive=True):
             if amount > rest.amount:
-                left = format_money(max(_ZERO, rest.amount), currency)
-                problems.add(f"Only {left} of the purchase is left to refund.", "amount")
+                left = f"nly {format_money(rest.amount, currency)} of the purchase is left to refund."
+                problems.add(f"Beside these lines o{left}" if lines else f"O{left}", "amount")
             rest.add(Back(amount, (), False))
         return Back(self.amount - rest.amount, tuple(lines), False)
 
@@ -145,23 +155,24 @@ class Remainder:
         if wish.quantity > left:
             bought = f"{trim(self._lines[position].quantity):f}"
             message = f"Of line {wish.number} only {trim(left):f} of {bought} is left to refund."
+            if not left:
+                message = f"All of line {wish.number} has been refunded already."
             problems.add(message, *where, "quantity")
             return None
-        amount = self.share(position, wish.quantity)
-        if wish.amount is not None:
-            if not check_number(wish.amount, "A line's amount", problems, *where, "amount"):
-                return None
-            unpaid = self._lines[position].amount - self._refunded[position]
-            if wish.amount > unpaid:
-                message = f"Of line {wish.number} only {format_money(unpaid, currency)} is left to refund."
-                problems.add(message, *where, "amount")
-                return None
-            amount = wish.amount
-        if amount > self.amount:
-            message = f"Only {format_money(self.amount, currency)} of the purchase is left to refund."
-            problems.add(message, *where)
+        if wish.amount is None:
+            return LineBack(wish.number, wish.quantity, self.share(position, wish.quantity))
+        if not check_number(wish.amount, "A line's amount", problems, *where, "amount"):
             return None
-        return LineBack(wish.number, wish.quantity, amount)
+        unpaid = self._lines[position].amount - self._refunded[position]
+        if wish.amount > unpaid:
+            message = f"Of line {wish.number} only {format_money(unpaid, currency)} is left to refund."
+            problems.add(message, *where, "amount")
+            return None
+        if wish.amount > self.amount:
+            message = f"Only {format_money(self.amount, currency)} of the purchase is left to refund."
+            problems.add(message, *where, "amount")
+            return None
+        return LineBack(wish.number, wish.quantity, wish.amount)
 
     def would_earn(self, rule_set: RuleSet, standing: Standing, rooms: Rooms) -> dict[UUID, int]:
         """Return what the rest would have earned, by rule, under what decided for the whole."""
