@@ -4,14 +4,19 @@ import asyncio
 import csv
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from app.imports.purchases import Contents, Reject
-    from app.imports.service import Summary
+    from rich.progress import Progress
+
+    from app.imports.purchases import Contents
+    from app.imports.rows import Reject
+    from app.imports.summary import ReturnsSummary, Summary
+    from app.programs.policy import ProgramPolicy
     from app.settings import Settings
 
 app = typer.Typer(help="Bring in data from files.", no_args_is_help=True)
@@ -51,6 +56,13 @@ def purchases(
         list[str] | None,
         typer.Option(help="Leave out orders whose id starts with this; may be given several times."),
     ] = None,
+    return_prefix: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Orders whose id starts with this are returns: all their quantities are negative."
+            " May be given several times; --skip-prefix comes first."
+        ),
+    ] = None,
     time_format: Annotated[
         str | None,
         typer.Option(help="How times are written, such as '%d/%m/%Y %H:%M'. [default: ISO 8601]"),
@@ -60,28 +72,31 @@ def purchases(
         typer.Option(help="Where rows go that are turned away. [default: FILE.rejects.csv in this folder]"),
     ] = None,
 ) -> None:
-    """Import purchases: lines are grouped by order, and each order earns as if it were recorded.
+    """Import purchases and returns: lines are grouped by order, and each order counts as if it were told.
 
     Times without an offset are the program's; line amounts are quantity times unit price, rounded
-    half up to the currency's digits. Can be stopped and run again: what is there already is
-    recognised by its order id. An order with a bad row is turned away as a whole. Where no row is
-    turned away, the rejects of an earlier run are removed.
+    half up to the currency's digits. Each member's orders are recorded in the order in which they
+    happened, those of the same time in the order of the file. Returns are matched to what the member
+    bought of the same SKUs before: the latest purchase first.
+
+    Can be stopped and run again: what is there already is recognised by its order id. An order with
+    a bad row is turned away as a whole. Where no row is turned away, the rejects of an earlier run
+    are removed.
     """
     import uvloop
 
     from app.commands import ready_servers
-    from app.imports.purchases import rejected_rows
+    from app.imports.rows import rejected_rows
 
     target = rejects or Path(f"{file.name}.rejects.csv")
     names = _columns(columns)
     _check_writable(target, file)
+    task = _Task(file, program, names, enroll, skip_prefix or (), return_prefix or (), time_format, target)
     with ready_servers(redis=False) as settings:
-        contents, summary = uvloop.run(
-            _import(settings, file, program, names, enroll, skip_prefix or [], time_format, target)
-        )
+        contents, summary = uvloop.run(_import(settings, task))
     refused = rejected_rows(file, summary.refused)
     _write_rejects(target, contents.header, refused, append=bool(contents.rejects))
-    _print(contents, summary, [*contents.rejects, *refused], target)
+    _print(contents, summary, [*contents.rejects, *refused], target, bool(return_prefix))
 
 
 def _check_writable(target: Path, file: Path) -> None:
@@ -119,61 +134,70 @@ def _columns(text: str) -> dict[str, str]:
     return columns
 
 
-async def _import(
-    settings: "Settings",
-    file: Path,
-    slug: str,
-    columns: dict[str, str],
-    enroll: bool,
-    skip: Sequence[str],
-    time_format: str | None,
-    target: Path,
-) -> tuple["Contents", "Summary"]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+@dataclass(frozen=True)
+class _Task:
+    """What is to be imported, and how the file is to be read."""
 
+    file: Path
+    slug: str
+    columns: dict[str, str]
+    enroll: bool
+    skip: Sequence[str]
+    returns: Sequence[str]
+    time_format: str | None
+    rejects: Path
+
+
+async def _import(settings: "Settings", task: _Task) -> tuple["Contents", "Summary"]:
+    """Read the file, record what it holds, and write its bad rows meanwhile."""
     from app import database
-    from app.imports.purchases import read_purchases
-    from app.imports.service import import_purchases
-    from app.money import MINOR_DIGITS
+    from app.commands.progress import progress_bars
     from app.programs.policies import recent_policy
     from app.programs.service import named_program
 
     await database.connect(settings, "laurel-import")
-    size = os.stat(file).st_size
-    bar = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    console = Console(stderr=True)
     try:
-        policy = await recent_policy((await named_program(slug)).id)
-        # Only for people: whoever keeps the output wants nothing but what went wrong.
-        with Progress(
-            *bar,
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        ) as progress:
-            reading = progress.add_task("Reading", total=size)
-            contents = read_purchases(
-                file, columns, policy.zone, MINOR_DIGITS[policy.currency], skip, time_format,
-                lambda position: progress.update(reading, completed=position),
-            )  # fmt: skip
-            progress.update(reading, completed=size)
+        policy = await recent_policy((await named_program(task.slug)).id)
+        with progress_bars() as bars:
+            contents = _read(bars, task, policy)
             # Beside the recording, and there even if that is interrupted.
             writing = asyncio.create_task(
-                asyncio.to_thread(_write_rejects, target, contents.header, contents.rejects)
+                asyncio.to_thread(_write_rejects, task.rejects, contents.header, contents.rejects)
             )
-            recording = progress.add_task("Orders", total=len(contents.orders))
-            summary = await import_purchases(
-                policy.program_id,
-                contents.orders,
-                enroll=enroll,
-                advance=lambda n: progress.advance(recording, n),
-            )
+            summary = await _record(bars, task, policy, contents)
             await writing
         return contents, summary
     finally:
         await database.disconnect()
+
+
+def _read(bars: "Progress", task: _Task, policy: "ProgramPolicy") -> "Contents":
+    from app.imports.purchases import read_purchases
+    from app.money import MINOR_DIGITS
+
+    size = os.stat(task.file).st_size
+    bar = bars.add_task("Reading", total=size)
+    contents = read_purchases(
+        task.file,
+        task.columns,
+        policy.zone,
+        MINOR_DIGITS[policy.currency],
+        task.skip,
+        task.time_format,
+        lambda position: bars.update(bar, completed=position),
+        task.returns,
+    )
+    bars.update(bar, completed=size)
+    return contents
+
+
+async def _record(bars: "Progress", task: _Task, policy: "ProgramPolicy", contents: "Contents") -> "Summary":
+    from app.imports.service import import_purchases
+
+    bar = bars.add_task("Orders", total=len(contents.orders))
+    return await import_purchases(
+        policy.program_id, contents.orders, enroll=task.enroll, advance=lambda n: bars.advance(bar, n)
+    )
 
 
 def _write_rejects(
@@ -207,7 +231,13 @@ def _write_rows(file: IO[str], header: Sequence[str], rejects: Sequence["Reject"
     )
 
 
-def _print(contents: "Contents", summary: "Summary", rejects: Sequence["Reject"], target: Path) -> None:
+def _print(
+    contents: "Contents",
+    summary: "Summary",
+    rejects: Sequence["Reject"],
+    target: Path,
+    with_returns: bool,
+) -> None:
     from collections import Counter
 
     rows = [
@@ -223,6 +253,7 @@ def _print(contents: "Contents", summary: "Summary", rejects: Sequence["Reject"]
             f"{contents.skipped_orders:,} ({contents.skipped_lines:,} lines, by --skip-prefix)",
         ),
         ("Orders not earned", f"{summary.rejected_by_rules:,}"),
+        *(_returns(summary.returns) if with_returns else ()),
         ("Rows turned away", f"{len(rejects):,}"),
     ]
     for name, value in rows:
@@ -234,6 +265,18 @@ def _print(contents: "Contents", summary: "Summary", rejects: Sequence["Reject"]
         typer.echo(f"  {count:>10,}  {reason}")
     if rejects:
         typer.echo(f"They are in {target}, each with its reason.")
+
+
+def _returns(returns: "ReturnsSummary") -> list[tuple[str, str]]:
+    """Return the lines about returns; pieces and points are those of earlier runs, too."""
+    return [
+        ("Returns imported", f"{returns.orders:,}"),
+        ("Returns there before", f"{returns.known_orders:,}"),
+        ("Pieces taken back", f"{returns.matched:,f}"),
+        ("Pieces never bought", f"{returns.unmatched:,f} (no purchase before was found)"),
+        ("Points taken back", f"{returns.points:,} ({returns.debt:,} of them are owed)"),
+        ("Points written off", f"{returns.written_off:,}"),
+    ]
 
 
 def _kind(reason: str) -> str:

@@ -1,25 +1,24 @@
-"""Reading a file of purchase lines: columns, values, orders. Nothing here knows of a database."""
+"""Reading a file of purchases and returns: columns, values, orders. Nothing here knows of a database."""
 
 import csv
 import gc
 import gzip
 import io
 import lzma
-import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from app.imports.errors import ImportFileError
-from app.imports.values import Amounts, Ids, Texts, Times
+from app.imports.rows import Reject, is_escaped, open_text, rejected_rows
+from app.imports.values import Amounts, Ids, ReturnedAmounts, Texts, Times
 
 COLUMNS = (
     "order_id",
@@ -36,8 +35,6 @@ COLUMNS = (
 """What a line can have. `amount` stands for the whole line, in place of `quantity` times `unit_price`."""
 
 _REQUIRED = ("order_id", "member_id", "occurred_at", "sku")
-_ESCAPED = re.compile("[\udc80-\udcff]")
-"""What stands for a byte that is not UTF-8, as errors="surrogateescape" puts it."""
 
 
 class OrderLine(msgspec.Struct, gc=False):
@@ -52,7 +49,10 @@ class OrderLine(msgspec.Struct, gc=False):
 
 
 class Order(msgspec.Struct):
-    """The lines of one order; a purchase as the recording of events takes it."""
+    """The lines of one order; a purchase as the recording of events takes it, or a return.
+
+    A return's quantities and amounts are those that came back, and not negative here.
+    """
 
     external_id: str
     member_id: str
@@ -63,14 +63,7 @@ class Order(msgspec.Struct):
     amount: Decimal | None = None
     currency: str | None = None
     data: None = None
-
-
-class Reject(NamedTuple):
-    """A row that was not imported, and why."""
-
-    number: int
-    row: Sequence[str]
-    reason: str
+    is_return: bool = False
 
 
 @dataclass
@@ -86,29 +79,6 @@ class Contents:
     skipped_lines: int = 0
 
 
-def open_text(path: Path, errors: str = "surrogateescape") -> tuple[io.TextIOWrapper, IO[bytes]]:
-    """Open a CSV file that may be packed with gzip or xz, whatever its name says.
-
-    Args:
-        errors: what becomes of bytes that are not UTF-8, as `open` takes it.
-
-    Returns:
-        The text to read, and the file below it, whose position tells the progress.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    raw = path.open("rb")
-    magic = raw.read(6)
-    raw.seek(0)
-    stream: IO[bytes] = raw
-    if magic.startswith(b"\x1f\x8b"):
-        stream = cast("IO[bytes]", gzip.open(raw))  # noqa: SIM115 - closed by whoever reads the text
-    elif magic == b"\xfd7zXZ\x00":
-        stream = lzma.open(raw)  # noqa: SIM115
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors=errors, newline=""), raw
-
-
 class _Reader:
     """Turns rows into lines of orders; which column holds what was settled from the header."""
 
@@ -119,7 +89,8 @@ class _Reader:
         self._money = at["amount"] if "amount" in at else at["unit_price"]
         self._name, self._category, self._brand = (at.get(name) for name in ("name", "category", "brand"))
         self._needed, self._width = max(at.values()) + 1, len(header)
-        self._amounts = Amounts("amount" in at, digits)
+        self._bought = Amounts("amount" in at, digits)
+        self._returned = ReturnedAmounts("amount" in at, digits)
         self._times = times
         self.ids = Ids()
         self._texts = Texts()
@@ -127,7 +98,7 @@ class _Reader:
     @staticmethod
     def _positions(header: Sequence[str], columns: dict[str, str]) -> dict[str, int]:
         names = [name.strip() for name in header]
-        if _is_escaped(names):
+        if is_escaped(names):
             raise ImportFileError("The first row is not UTF-8: save the file as CSV in UTF-8.")
         at = {}
         for logical in COLUMNS:
@@ -150,7 +121,7 @@ class _Reader:
             )
         return at
 
-    def line(self, row: Sequence[str]) -> tuple[str, str, OrderLine]:
+    def line(self, row: Sequence[str], is_return: bool) -> tuple[str, str, OrderLine]:
         """Return the member, the time as it stands there, and the line.
 
         Raises:
@@ -168,7 +139,8 @@ class _Reader:
         if not sku:
             raise ValueError("The row names no SKU.")
         pieces = None if self._quantity is None else row[self._quantity]
-        quantity, amount = self._amounts[pieces, row[self._money]]
+        amounts = self._returned if is_return else self._bought
+        quantity, amount = amounts[pieces, row[self._money]]
         name, category, brand = self._name, self._category, self._brand
         line = OrderLine(
             sku,
@@ -187,20 +159,24 @@ class _Reader:
 class _Orders:
     """Orders as they grow. One bad line spoils its whole order: half an order would be a wrong amount."""
 
-    def __init__(self, contents: Contents, reader: _Reader) -> None:
-        self._contents = contents
-        self._reader = reader
+    def __init__(self, contents: Contents, reader: _Reader, return_prefixes: tuple[str, ...]) -> None:
+        self.contents = contents
+        self.reader = reader
+        self._return_prefixes = return_prefixes
         self._orders: dict[str, Order] = {}
         self._bad: dict[str, int] = {}
 
     def add(self, number: int, order_id: str, row: Sequence[str]) -> None:
+        prefixes = self._return_prefixes
+        is_return = bool(prefixes) and order_id.startswith(prefixes)
         try:
             if not order_id:
                 raise ValueError("The row names no order.")
-            member, time, line = self._reader.line(row)
+            member, time, line = self.reader.line(row, is_return)
             order = self._orders.get(order_id)
             if order is None:
-                order = self._orders[order_id] = Order(order_id, member, self._reader.time(time), [], [])
+                order = Order(order_id, member, self.reader.time(time), [], [], is_return=is_return)
+                self._orders[order_id] = order
             elif member != order.member_id:
                 raise ValueError(f"The order belongs to member {order.member_id} on its first line.")
         except ValueError as error:
@@ -211,29 +187,28 @@ class _Orders:
 
     def add_if_utf8(self, number: int, order_id: str, row: Sequence[str]) -> None:
         """Add a line of a file that was found to hold bytes that are not UTF-8."""
-        if _is_escaped(row):
+        if is_escaped(row):
             self._reject(number, order_id, row, "The row is not UTF-8.")
         else:
             self.add(number, order_id, row)
 
     def _reject(self, number: int, order_id: str, row: Sequence[str], reason: str) -> None:
-        self._contents.rejects.append(Reject(number, row, reason))
+        self.contents.rejects.append(Reject(number, row, reason))
         if order_id:
             self._bad.setdefault(order_id, number)
 
     def finish(self) -> dict[int, str]:
-        """Hand over the good orders by time; return the rows of spoiled ones, with the reason."""
+        """Hand over the good orders by time; return the rows of spoiled ones, with the reason.
+
+        Orders of the same time stay in the order in which the file begins them.
+        """
         spoiled: dict[int, str] = {}
         for order_id, bad_row in self._bad.items():
             reason = f"Row {bad_row} of the same order is bad, and half an order would be a wrong amount."
             order = self._orders.pop(order_id, None)
             spoiled |= dict.fromkeys(order.rows if order else (), reason)
-        self._contents.orders = sorted(self._orders.values(), key=_time_of)
+        self.contents.orders = sorted(self._orders.values(), key=_time_of)
         return spoiled
-
-
-def _is_escaped(row: Sequence[str]) -> bool:
-    return _ESCAPED.search("".join(row)) is not None
 
 
 def _time_of(order: Order) -> datetime:
@@ -265,6 +240,7 @@ def read_purchases(
     skip_prefixes: Sequence[str] = (),
     time_format: str | None = None,
     advance: Callable[[int], object] = lambda position: None,
+    return_prefixes: Sequence[str] = (),
 ) -> Contents:
     """Read a whole file, and group its lines into orders; an order's lines need not stand together.
 
@@ -277,6 +253,8 @@ def read_purchases(
         skip_prefixes: orders whose id starts with one of these are left out.
         time_format: how times are written, as strptime takes it; ISO 8601 without it.
         advance: is told the position in the file, in bytes of the file as it lies on disk.
+        return_prefixes: orders whose id starts with one of these, and is not left out, are returns: all
+            of their quantities are negative in the file.
 
     Raises:
         ImportFileError: the file is empty, lacks a column, or is not what it seems to be.
@@ -284,16 +262,21 @@ def read_purchases(
     """
     times = Times(zone, time_format)
 
-    def read(errors: str) -> tuple[Contents, _Orders]:
+    def begin(header: list[str]) -> _Orders:
+        reader = _Reader(header, columns, times, digits)
+        return _Orders(Contents(header), reader, tuple(return_prefixes))
+
+    def read(errors: str) -> _Orders:
         text, raw = open_text(path, errors)
         with raw, text, _uncollected():
-            return _read(text, raw.tell, columns, times, digits, tuple(skip_prefixes), advance)
+            return _read(text, raw.tell, begin, tuple(skip_prefixes), advance)
 
     try:
-        contents, orders = read("strict")
+        orders = read("strict")
     except UnicodeDecodeError:
         # From the start, with a look at every row, which is too dear for files that do not need it.
-        contents, orders = read("surrogateescape")
+        orders = read("surrogateescape")
+    contents = orders.contents
     contents.rejects += rejected_rows(path, orders.finish())
     contents.rejects.sort(key=lambda reject: reject.number)
     return contents
@@ -302,12 +285,10 @@ def read_purchases(
 def _read(
     text: io.TextIOWrapper,
     position: Callable[[], int],
-    columns: dict[str, str],
-    times: Times,
-    digits: int,
+    begin: Callable[[list[str]], _Orders],
     prefixes: tuple[str, ...],
     advance: Callable[[int], object],
-) -> tuple[Contents, _Orders]:
+) -> _Orders:
     rows = csv.reader(text)
     number = 0
     try:
@@ -315,11 +296,9 @@ def _read(
         if header is None:
             raise ImportFileError("The file is empty.")
         number = 1
-        contents = Contents(header)
-        reader = _Reader(header, columns, times, digits)
-        orders = _Orders(contents, reader)
-        skipped: set[str] = set()
-        order_at, ids = reader.order, reader.ids
+        orders = begin(header)
+        contents, skipped = orders.contents, set[str]()
+        order_at, ids = orders.reader.order, orders.reader.ids
         add = orders.add if text.errors == "strict" else orders.add_if_utf8
         for number, row in enumerate(rows, start=2):
             if not row:
@@ -339,21 +318,4 @@ def _read(
     except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
         raise ImportFileError(f"After row {number} the file cannot be read: {error}") from error
     contents.skipped_orders = len(skipped)
-    return contents, orders
-
-
-def rejected_rows(path: Path, reasons: Mapping[int, str]) -> list[Reject]:
-    """Return rows of a file that are turned away after all: they are few, and not kept until then.
-
-    Args:
-        reasons: why, by number of row.
-
-    Raises:
-        OSError: the file cannot be read any more.
-    """
-    if not reasons:
-        return []
-    text, raw = open_text(path)
-    with raw, text:
-        rows = enumerate(csv.reader(text), start=1)
-        return [Reject(number, row, reasons[number]) for number, row in rows if number in reasons]
+    return orders

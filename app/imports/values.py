@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from app.earning.rules import MAX_AMOUNT
 from app.imports.errors import ImportFileError
-from app.money import round_half_up
+from app.money import round_half_up, trim
 
 _SPREADSHEET_ID = re.compile(r"[0-9]+\.0+")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
@@ -97,13 +97,44 @@ class Amounts(dict[tuple[str | None, str], tuple[Decimal, Decimal]]):
 
     def __missing__(self, value: tuple[str | None, str]) -> tuple[Decimal, Decimal]:
         pieces, money = value
-        quantity = Decimal(1) if pieces is None else _number(pieces, "The quantity")
-        if quantity <= 0:
-            raise ValueError(f"The quantity {quantity} is not more than 0: returns are not purchases.")
-        amount = _number(money, "The amount" if self._whole else "The unit price")
-        if not self._whole:
-            amount = _EXACT.multiply(quantity, amount)
+        quantity = Decimal(1) if pieces is None else self._quantity(pieces)
+        if self._whole:
+            amount = self._amount(money)
+        else:
+            amount = _EXACT.multiply(quantity, _number(money, "The unit price"))
         if amount < 0:
             raise ValueError(f"The amount {amount} is negative.")
         known = self[value] = quantity, round_half_up(amount, self._digits)
         return known
+
+    @staticmethod
+    def _quantity(text: str) -> Decimal:
+        quantity = _number(text, "The quantity")
+        if quantity <= 0:
+            raise ValueError(f"The quantity {quantity} is not more than 0: returns are not purchases.")
+        return quantity
+
+    @staticmethod
+    def _amount(text: str) -> Decimal:
+        return _number(text, "The amount")
+
+
+class ReturnedAmounts(Amounts):
+    """The same of lines of returns, as what came back: the file has quantities below zero.
+
+    An amount of the whole line may have either sign there: it decides nothing.
+    """
+
+    @staticmethod
+    def _quantity(text: str) -> Decimal:
+        quantity = _number(text, "The quantity")
+        if quantity >= 0:
+            raise ValueError(f"The quantity {quantity} is not less than 0: by its id the order is a return.")
+        if -quantity > MAX_AMOUNT:
+            raise ValueError(f"The quantity {text.strip()!r} is less than -{MAX_AMOUNT:,}.")
+        # The same number of pieces is the same return, however it is written.
+        return trim(quantity.copy_negate())
+
+    @staticmethod
+    def _amount(text: str) -> Decimal:
+        return _number(text.strip().removeprefix("-"), "The amount")

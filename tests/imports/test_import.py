@@ -12,7 +12,8 @@ import pytest
 from app.database import connection
 from app.earning.rule_service import create_rule
 from app.earning.rules import EventKind, PointsPerAmount, RuleDefinition, RuleStatus
-from app.imports.purchases import read_purchases, rejected_rows
+from app.imports.purchases import read_purchases
+from app.imports.rows import rejected_rows
 from app.imports.service import import_purchases
 from app.ledger.verify import verify
 from app.programs.policy import Rounding
