@@ -372,3 +372,87 @@ async def test_minimum_is_reached_by_the_whole_amount(world: World) -> None:
     await world.rule(fixedPoints=7, minimumAmount="20")
     for amount, points in (("19.99", 0), ("20", 7), ("20.01", 7)):
         assert (await world.purchase(amount))["event"]["points"] == points
+
+
+STORE = "query ($by: EventRef!) { event(by: $by) { points store { id externalId name } } }"
+
+
+async def test_purchase_in_a_store_says_where_it_was(world: World) -> None:
+    store = await world.store(name="Berlin")
+    for ref in ({"id": store["id"]}, {"externalId": store["externalId"]}):
+        event = (await world.purchase(store=ref))["event"]
+        found = (await world.call(STORE, {"by": {"id": event["id"]}}))["event"]
+        assert found["store"] == {"id": store["id"], "externalId": store["externalId"], "name": "Berlin"}
+    event = (await world.purchase(store=None))["event"]
+    assert (await world.call(STORE, {"by": {"id": event["id"]}}))["event"]["store"] is None
+
+
+async def test_rule_for_a_store_pays_there_alone(world: World) -> None:
+    here, there = await world.store(), await world.store()
+    await world.rule(audience={"storeIds": [here["id"]]})
+    for ref, points in (({"id": here["id"]}, 10), ({"id": there["id"]}, 0), (None, 0)):
+        assert (await world.purchase(store=ref))["event"]["points"] == points
+
+
+@pytest.mark.parametrize("processing", ["NOW", "DEFERRED"])
+@pytest.mark.parametrize(
+    ("ref", "field"),
+    [
+        ({"id": "none"}, "id"),
+        ({"externalId": "nowhere"}, "externalId"),
+        ({"externalId": "a\0b"}, "externalId"),
+    ],
+)
+async def test_unknown_store_is_refused(
+    world: World, ref: dict[str, str], field: str, processing: str
+) -> None:
+    refused = await world.refused(RECORD, **sale(world, store=ref, processing=processing))
+    assert refused == [("NOT_FOUND", ["store", field])]
+
+
+async def test_unknown_store_does_not_harm_the_rest_of_a_batch(world: World) -> None:
+    inputs = [{"purchase": sale(world)}, {"purchase": sale(world, store={"externalId": "nowhere"})}]
+    answer = (await world.call(BATCH, {"input": inputs}))["recordEvents"]
+    assert answer["accepted"] == 1
+    assert [(e["code"], e["field"]) for e in answer["userErrors"]] == [
+        ("NOT_FOUND", ["1", "purchase", "store", "externalId"])
+    ]
+
+
+async def test_same_purchase_in_another_store_is_a_conflict(world: World) -> None:
+    here, there = await world.store(), await world.store()
+    once = sale(world, store={"id": here["id"]})
+    first = await world.done(RECORD, **once)
+    again = await world.done(RECORD, **once | {"store": {"externalId": here["externalId"]}})
+    assert again == first | {"replayed": True}
+    for other in ({"id": there["id"]}, None):
+        refused = await world.refused(RECORD, **once | {"store": other})
+        assert refused == [("IDEMPOTENCY_CONFLICT", ["externalId"])]
+
+
+FACTORS = "query ($id: ID!) { event(by: {id: $id}) { awards { steps { kind before after factor } } } }"
+
+
+async def test_member_who_earns_10_earns_30_in_a_campaign_and_60_as_a_member_of_a_tier(world: World) -> None:
+    """What the README promises of factors."""
+    await world.rule(pointsPerAmount={"points": "1"})
+    assert (await world.purchase("10"))["event"]["points"] == 10
+    await world.campaign(name="Black Friday", multiplier="3")
+    assert (await world.purchase("10"))["event"]["points"] == 30
+    await world.tier()
+    gold = await world.tier("500", multiplier="2")
+    given = {"member": {"id": world.member}, "tierId": gold["id"], "reason": "A good customer"}
+    await world.done(
+        "mutation ($input: SetMemberTierInput!) { setMemberTier(input: $input) { userErrors { code } } }",
+        **given,
+    )
+    event = (await world.purchase("10"))["event"]
+    assert event["points"] == 60
+    (award,) = (await world.call(FACTORS, {"id": event["id"]}))["event"]["awards"]
+    assert award["steps"] == [
+        {"kind": "BASE", "before": "0", "after": "10", "factor": None},
+        {"kind": "TIER_MULTIPLIER", "before": "10", "after": "20", "factor": "2"},
+        {"kind": "CAMPAIGN_MULTIPLIER", "before": "20", "after": "60", "factor": "3"},
+    ]
+    other = await world.enrol()
+    assert (await world.purchase("10", member={"id": other["id"]}))["event"]["points"] == 30
