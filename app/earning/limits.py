@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -105,6 +106,7 @@ class Book:
         self._days: dict[tuple[UUID, date], int] = {}
         self._paid: dict[tuple[UUID, UUID], list[_Paid]] = {}
         self._spent: dict[UUID, int] = {}
+        self._places: dict[UUID, _Place] = {}
         self.given: dict[tuple[UUID, date], int] = {}
         """Points given by this batch, by member and day."""
         self.budgeted: dict[UUID, int] = {}
@@ -168,8 +170,12 @@ class Book:
 
     def place(self, event: Waiting) -> _Place:
         """Return where an event counts."""
-        zone = event.zone or self._policy.zone
-        return _Place(event.member_id, local_date(event.facts.occurred_at, zone), zone)
+        place = self._places.get(event.id)
+        if place is None:
+            zone = event.zone or self._policy.zone
+            place = _Place(event.member_id, local_date(event.facts.occurred_at, zone), zone)
+            self._places[event.id] = place
+        return place
 
     def rooms(self, event: Waiting) -> Rooms:
         """Return what limits leave to an event, after all that was taken before."""
@@ -297,6 +303,7 @@ def _minutes(minutes: int) -> str:
     return f"{hours:,} hour{'' if hours == 1 else 's'}"
 
 
+@lru_cache(maxsize=4096)
 def local_time(instant: datetime, zone: ZoneInfo) -> str:
     """Return a time as sentences tell it, to the minute, on the clocks of a zone."""
     local = instant.astimezone(zone)

@@ -1,6 +1,7 @@
 """Calendar periods in which limits are counted. Pure."""
 
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.earning.rules import Period
@@ -13,6 +14,7 @@ class Span(NamedTuple):
     last: date
 
 
+@lru_cache(maxsize=4096)
 def span(day: date, period: Period) -> Span:
     """Return the period that a day lies in; weeks are those of ISO 8601, which begin on Monday."""
     if period is Period.DAY:

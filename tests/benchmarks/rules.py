@@ -51,13 +51,14 @@ def _rate(points: str) -> PointsPerAmount:
 def _definitions() -> list[RuleDefinition]:
     """Return rules of every sort beside the plain one: what a purchase of the benchmark meets, and others.
 
-    It earns by the plain rule and by one in its place for some goods, both multiplied; the rules with
-    a limit have paid their part soon, and are looked up for every purchase all the same.
+    It earns by the plain rule, in whose place another one pays for one in seven articles, both
+    multiplied; the rules with a limit have paid their part soon, and are looked up all the same.
     """
     purchase = EventKind.PURCHASE
+    limits = RuleLimits(max_points_per_day=5_000, budget=100_000_000)
     meets = [
         RuleDefinition("Two for this", purchase, points_per_amount=_rate("2"), priority=3,
-            products=ProductFilter(skus=("SKU-00001",)), limits=RuleLimits(max_points_per_day=5_000, budget=100_000_000)),
+            products=ProductFilter(skus=("SKU-00001",), brands=("Ours",)), limits=limits),
         RuleDefinition("Tea counts double", purchase, multiplier=Decimal(2),
             products=ProductFilter(categories=("Tea",), excluded_skus=("SKU-00002",))),
         RuleDefinition("Big basket", purchase, fixed_points=5, minimum_amount=Decimal(500)),
@@ -67,8 +68,8 @@ def _definitions() -> list[RuleDefinition]:
         RuleDefinition("A welcome", purchase, fixed_points=50, limits=RuleLimits(max_times_per_member=1)),
     ]  # fmt: skip
     others = [
-        RuleDefinition(f"Goods {n}", purchase, points_per_amount=_rate("3"),
-            products=ProductFilter(skus=(f"OTHER-{n}",), brands=(f"Brand {n}",)))
+        RuleDefinition(f"Goods {n}", purchase, points_per_amount=_rate("3"), limits=limits,
+            products=ProductFilter(skus=(f"SKU-{n:05}",), brands=(f"Brand {n}",)))
         for n in range(_RULES - len(meets) - 1)
     ]  # fmt: skip
     return meets + others

@@ -32,6 +32,7 @@ from tests.benchmarks.harness import (
 from tests.benchmarks.ledger import make_ledger
 
 MEMBERS = 10_000
+ARTICLES = 300
 _BATCH = 500
 _PATIENCE_SECONDS = 120.0
 
@@ -67,9 +68,12 @@ class Events:
     def _next(self) -> Incoming:
         self._number += 1
         lines = [
-            OrderLine(f"SKU-{n:05}", f"Article number {n}", "Tea", None, Decimal(2), Decimal(f"{n + 4}.90"))
+            OrderLine(
+                f"SKU-{(self._number * 31 + n * 97) % ARTICLES:05}", f"Article number {n}", "Tea", None,
+                Decimal(2), Decimal(f"{n + 4}.90"),
+            )
             for n in range(3)
-        ]
+        ]  # fmt: skip
         purchase = _Purchase(f"{self._number:08}", self._start + timedelta(seconds=self._number), lines)
         return Incoming(purchase, MemberRef(external_id=member_name(self._number * 7919 % self._members)))
 
