@@ -4,6 +4,10 @@ import asyncpg
 
 from app.earning.rules import Rule
 
+_NEW = """
+INSERT INTO earning_budget (rule_id, since_version, initial, spent) VALUES ($1, $2, 0, 0) /* scoped by: rule */
+"""
+
 _OPEN = """
 INSERT INTO earning_budget (rule_id, since_version, initial, spent)
 SELECT $1, $2, x.given, x.given
@@ -22,4 +26,5 @@ async def open_budget(sql: asyncpg.Connection, rule: Rule, before: Rule | None =
     """
     had = before is not None and before.definition.limits.budget is not None
     if rule.definition.limits.budget is not None and not had:
-        await sql.execute(_OPEN, rule.id, rule.version)
+        # Adding up all awards takes time, and a new rule has none.
+        await sql.execute(_NEW if before is None else _OPEN, rule.id, rule.version)

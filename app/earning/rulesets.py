@@ -19,6 +19,7 @@ from app.tiers.reads import load_tiers
 Key = TypeVar("Key", bound=Hashable)
 
 _KEPT = 1000
+_KEPT_PAST = 64
 _cache: OrderedDict[UUID, RuleSet] = OrderedDict()
 _past: OrderedDict[tuple[UUID, int], RuleSet] = OrderedDict()
 
@@ -78,13 +79,13 @@ async def load(sql: asyncpg.Connection, program_id: UUID) -> RuleSet:
         # Statements of one transaction see what others commit between them.
         if await sql.fetchval(_VERSION, program_id) == policy.version:
             break
-    return _keep(_cache, program_id, rule_set)
+    return _keep(_cache, program_id, rule_set, _KEPT)
 
 
-def _keep(cache: OrderedDict[Key, RuleSet], key: Key, rule_set: RuleSet) -> RuleSet:
+def _keep(cache: OrderedDict[Key, RuleSet], key: Key, rule_set: RuleSet, most: int) -> RuleSet:
     cache[key] = rule_set
     cache.move_to_end(key)
-    while len(cache) > _KEPT:
+    while len(cache) > most:
         cache.popitem(last=False)
     return rule_set
 
