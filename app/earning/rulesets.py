@@ -139,7 +139,7 @@ async def all_past(
                 if since <= version and (until is None or version < until)
             ]
             rule_set = RuleSet(contexts[version].policy(policy, version), then)
-            found[version] = _keep(_past, (program_id, version), rule_set)
+            found[version] = _keep(_past, (program_id, version), rule_set, _KEPT_PAST)
     return found
 
 
