@@ -145,6 +145,20 @@ RECORD = """mutation ($input: PurchaseInput!) {
         replayed userErrors { code field message }
     }
 }"""
+REFUND = """mutation ($input: RefundPurchaseInput!) {
+    refundPurchase(input: $input) {
+        refunds { id externalId amount points debt writtenOff lines { number quantity amount } event { id } }
+        unmatched { sku quantity } member { id balance { available pending debt } }
+        replayed userErrors { code field message }
+    }
+}"""
+RETURN = """mutation ($input: ReturnItemsInput!) {
+    returnItems(input: $input) {
+        refunds { id externalId amount points debt writtenOff lines { number quantity amount } event { id } }
+        unmatched { sku quantity } member { id balance { available pending debt } }
+        replayed userErrors { code field message }
+    }
+}"""
 ADJUST = """mutation ($input: AdjustPointsInput!) {
     adjustPoints(input: $input) {
         entry { id sequence kind points availableAfter reason }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tests.api.client import ADJUST, CREATE_KEY, RECORD, World, unique
+from tests.api.client import ADJUST, CREATE_KEY, RECORD, REFUND, World, unique
 
 EVERYTHING = """{
     program { id slug name currency timezone rounding multiplierStacking maxPointsPerDay pendingDays
@@ -22,7 +22,7 @@ EVERYTHING = """{
         ledger(first: 20) { nodes { id sequence kind points reason } }
         events(first: 20) { nodes {
             id externalId status points data action store { id } awards { id points steps { label } }
-            explanation { message rule { id } }
+            explanation { message rule { id } } refundedAmount refunds { id externalId amount points }
         } }
     } }
 }"""
@@ -47,6 +47,7 @@ class Objects:
 
     nodes: dict[str, str]
     event_external_id: str
+    refund_external_id: str
     store_external_id: str
     idempotency_key: str
     cursors: dict[str, str]
@@ -73,6 +74,9 @@ async def populate(world: World) -> Objects:
     adjusted = await world.done(
         ADJUST, member={"id": world.member}, points=7, reason=f"{mark} reason", idempotencyKey=f"{mark}-key"
     )
+    refunded = await world.done(
+        REFUND, purchase={"id": first["event"]["id"]}, externalId=f"{mark}-refund", amount="1"
+    )
     key = await world.done(CREATE_KEY, name=f"{mark} key", scopes=["program:read"])
     await world.enrol(externalId=f"{mark}-member", email=f"{mark}@example.com", name=f"{mark} name")
     event = await world.call(
@@ -88,6 +92,7 @@ async def populate(world: World) -> Objects:
         "LedgerEntry": adjusted["entry"]["id"],
         "Event": first["event"]["id"],
         "Award": event["event"]["awards"][0]["id"],
+        "Refund": refunded["refunds"][0]["id"],
         "EarningRule": rule["id"],
         "Tier": tier["id"],
         "Campaign": campaign["id"],
@@ -96,6 +101,7 @@ async def populate(world: World) -> Objects:
     return Objects(
         nodes,
         f"{mark}-sale",
+        f"{mark}-refund",
         f"{mark}-store",
         f"{mark}-key",
         {name: page["pageInfo"]["endCursor"] for name, page in cursors.items()},

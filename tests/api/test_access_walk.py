@@ -24,6 +24,7 @@ BY_TYPE = {
     "LedgerEntry",
     "Event",
     "Award",
+    "Refund",
     "EarningRule",
     "Store",
     "Tier",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.client import ADJUST, CREATE_KEY, ENROL, Api, World, make_world, unique
+from tests.api.client import ADJUST, CREATE_KEY, ENROL, REFUND, Api, World, make_world, unique
 from tests.api.statements import counting
 from tests.api.test_events import BATCH
 
@@ -83,6 +83,36 @@ async def test_event_with_awards_steps_and_rules(busy: World) -> None:
 @pytest.mark.parametrize("first", [2, 20])
 async def test_events_with_awards_and_rules(busy: World, first: int) -> None:
     assert await cost(busy, EVENTS, {"id": busy.member, "first": first}) == (6, 0)
+
+
+REFUNDS = "refundedAmount refunds { points lines { quantity } event { points } }"
+
+
+@pytest.mark.parametrize("first", [2, 20])
+async def test_events_with_refunds_cost_one_more(busy: World, first: int) -> None:
+    for n, event in enumerate(
+        (await busy.call(IDS, {"member": busy.member}))["member"]["events"]["nodes"][:3]
+    ):
+        await busy.do(REFUND, purchase={"id": event["id"]}, externalId=f"r{n}", amount="0.01")
+    plain = EVENTS.replace(DETAILS, "points")
+    statements, _ = await cost(busy, plain, {"id": busy.member, "first": first})
+    query = EVENTS.replace(DETAILS, REFUNDS.replace("event { points }", ""))
+    assert await cost(busy, query, {"id": busy.member, "first": first}) == (statements + 1, 0)
+    query = EVENTS.replace(DETAILS, REFUNDS)
+    assert await cost(busy, query, {"id": busy.member, "first": first}) == (statements + 2, 0)
+
+
+async def test_refund(busy: World) -> None:
+    for lines in (1, 100):
+        bought = [{"sku": f"s{n}", "amount": "1"} for n in range(lines)]
+        sales = [await busy.purchase(None, lines=bought) for _ in range(4)]
+
+        def refund(sales: list[Any] = sales, lines: int = lines) -> dict[str, Any]:
+            back = [{"number": n + 1, "quantity": "1"} for n in range(lines)]
+            event = sales.pop()["event"]
+            return {"input": {"purchase": {"id": event["id"]}, "externalId": unique("r"), "lines": back}}
+
+        assert await cost(busy, REFUND, refund) == (18, 2)
 
 
 @pytest.mark.parametrize("first", [2, 30])

@@ -8,12 +8,12 @@ from uuid import uuid4
 import pytest
 
 from app.ids import to_global_id
-from tests.api.client import CREATE_RULE, ENROL, Answer, Api, World, make_world, unique
+from tests.api.client import CREATE_RULE, ENROL, REFUND, Answer, Api, World, make_world, unique
 from tests.api.tenants import Objects, everything, populate
 from tests.api.walk import Place, places
 
 PLACES = places()
-MINE_ALONE = ("Member", "LedgerEntry", "Event", "Award", "ApiKey")
+MINE_ALONE = ("Member", "LedgerEntry", "Event", "Award", "Refund", "ApiKey")
 SELECT = "{ __typename id ... on Program { name } ... on Member { email } ... on Event { data } }"
 
 
@@ -95,6 +95,7 @@ def test_every_way_to_name_something_is_tried() -> None:
         "recordPurchase.input.store", "recordAction.input.member", "recordEvents.input.purchase.member",
         "recordEvents.input.purchase.store", "recordEvents.input.action.member",
         "simulate.input.purchase.member", "simulate.input.purchase.store", "simulate.input.action.member",
+        "refundPurchase.input.purchase", "returnItems.input.member",
         "adjustPoints.input.member", "store.by", "updateStore.id", "createCheckInCode.input.store",
         "checkIn.input.member", "updateTier.id", "setMemberTier.input.member",
         "setMemberTier.input.tierId", "campaign.id", "createCampaign.input.audience.tierIds",
@@ -166,6 +167,10 @@ async def test_names_of_another_program_are_free(api: Api) -> None:
     assert enrolled["member"]["id"] != theirs.member
     sale = await ours.purchase("1", externalId=objects.event_external_id)
     assert sale["replayed"] is False
+    refunded = await ours.done(
+        REFUND, purchase={"id": sale["event"]["id"]}, externalId=objects.refund_external_id
+    )
+    assert refunded["replayed"] is False
     adjusted = await ours.adjust(1, idempotencyKey=objects.idempotency_key)
     assert adjusted["replayed"] is False
     assert await everything(theirs) == before
@@ -196,7 +201,9 @@ async def test_member_sees_nothing_of_another_member(world: World, place: Place)
 async def test_member_reads_what_is_theirs_by_every_way(world: World) -> None:
     objects = await populate(world)
     query = f"query ($ids: [ID!]!) {{ nodes(ids: $ids) {SELECT} }}"
-    wanted = [objects.nodes[name] for name in ("Member", "LedgerEntry", "Event", "Award", "Program")]
+    wanted = [
+        objects.nodes[name] for name in ("Member", "LedgerEntry", "Event", "Award", "Refund", "Program")
+    ]
     found = (await world.api.call(query, {"ids": wanted}, world.token))["nodes"]
     assert [each["id"] for each in found] == wanted
     by = "query ($by: EventRef!) { event(by: $by) { id member { id } awards { id rule { name } } } }"

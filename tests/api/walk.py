@@ -211,7 +211,7 @@ HERE = "\0"
 ANY_NODE = """{
     __typename id ... on Program { slug } ... on Member { email } ... on Event { data }
     ... on LedgerEntry { reason } ... on Award { steps { label } } ... on EarningRule { ruleName: name }
-    ... on Store { storeName: name }
+    ... on Refund { refunded: amount } ... on Store { storeName: name }
     ... on Tier { tierName: name } ... on Campaign { campaignName: name }
 }"""
 """Something of every type that members may read."""
