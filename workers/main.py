@@ -15,7 +15,7 @@ from app.errors import ErrorCode, Unavailable, refuse
 from app.metrics import ERRORS
 from app.outbox.service import Queue
 from app.settings import Settings
-from workers import earning, ledger, relay
+from workers import calendar, earning, ledger, relay
 from workers.queue import Job, connect, make_worker
 
 log = structlog.get_logger("laurel.worker")
@@ -54,7 +54,10 @@ async def _main(settings: Settings, queues: Sequence[Queue]) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    tasks = [asyncio.create_task(_again("sweep", ledger.sweep_forever))]
+    tasks = [
+        asyncio.create_task(_again("sweep", ledger.sweep_forever)),
+        asyncio.create_task(_again("calendar", calendar.sweep_forever)),
+    ]
     for queue in queues:
         tasks.append(asyncio.create_task(_again(f"take_back:{queue}", partial(relay.take_back, queue))))
         tasks.append(asyncio.create_task(_again(f"queue:{queue}", partial(_serve, settings, queue))))

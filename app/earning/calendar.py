@@ -144,7 +144,7 @@ async def _record(program_id: UUID, events: Sequence[Incoming]) -> int:
             middle = len(events) // 2
             return await _record(program_id, events[:middle]) + await _record(program_id, events[middle:])
         ERRORS.labels("earning").inc()
-        log.exception("occasion_not_earned", event=events[0].content.external_id)
+        log.exception("occasion_not_earned", external_id=events[0].content.external_id)
         results = await store(program_id, events)
     return sum(1 for each in results if each.event and not each.replayed)
 
