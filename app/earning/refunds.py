@@ -15,7 +15,7 @@ from app.earning.remainders import LineBack
 _COLUMNS = """
 r.id, r.event_id, q.external_id, q.occurred_at, r.amount, r.lines, r.whole, r.points, r.debt, r.written_off
 """
-_TABLES = "refund r JOIN refund_request q ON q.id = r.request_id"
+_TABLES = "refund r JOIN refund_request q ON q.id = r.request_id /* scoped by: event */"
 
 _OF_EVENTS = f"""
 SELECT {_COLUMNS} FROM {_TABLES} WHERE r.program_id = $1 AND r.event_id = ANY($2::uuid[])

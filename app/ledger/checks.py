@@ -143,10 +143,11 @@ CHECKS = {
         SELECT v.member_id, format('event %s in program %s', v.id, v.program_id), coalesce('account in program ' || k.program_id, 'no account')
         FROM event v LEFT JOIN account k ON k.id = v.member_id
         WHERE k.program_id IS DISTINCT FROM v.program_id AND ($1::uuid IS NULL OR $1 IN (v.program_id, k.program_id))""",
-    "every outcome, award and place in the queue has its event": """ /* scoped by: event */
+    "every outcome, award, refund and place in the queue has its event": """ /* scoped by: event */
         SELECT coalesce(x.member_id, e.account_id, x.event_id), format('%s of event %s', x.thing, x.event_id), 'no event'
         FROM (SELECT event_id, 'outcome' AS thing, NULL::uuid AS member_id, NULL::uuid AS rule_id FROM event_outcome
             UNION ALL SELECT event_id, 'award', NULL, rule_id FROM award
+            UNION ALL SELECT event_id, 'refund', NULL, NULL FROM refund
             UNION ALL SELECT event_id, 'place in the queue', member_id, NULL FROM event_queue) x
         LEFT JOIN (SELECT DISTINCT source_id, account_id FROM ledger_entry WHERE source = 'event') e ON e.source_id = x.event_id
         LEFT JOIN account k ON k.id = coalesce(x.member_id, e.account_id)
@@ -215,25 +216,30 @@ CHECKS = {
             ON (e.account_id, e.source_id, e.about) = (x.member_id, x.refund_id, x.reference)
         WHERE x.points IS DISTINCT FROM e.points""",
     "a refund tells what its entries took": """ /* scoped by: account */
-        SELECT a.id, format('refund %s: %s points, %s written off', r.id, r.points, r.written_off),
-            format('entries come to %s, %s', coalesce(e.taken, 0), coalesce(e.asked, 0) - coalesce(e.taken, 0))
+        SELECT a.id, format('refund %s: %s points, %s of them owed, %s written off', r.id, r.points, r.debt, r.written_off),
+            format('entries come to %s, %s, %s', coalesce(e.taken, 0), coalesce(e.owed, 0), coalesce(e.asked, 0) - coalesce(e.taken, 0))
         FROM refund r JOIN event v ON v.id = r.event_id JOIN a ON a.id = v.member_id LEFT JOIN (
-            SELECT account_id, source_id, -sum(available_change + pending_change) AS taken,
-                sum(CASE kind WHEN 'EARN' THEN -amount ELSE amount END) AS asked
-            FROM ledger_entry WHERE source = 'refund' GROUP BY 1, 2) e ON (e.account_id, e.source_id) = (a.id, r.id)
-        WHERE (r.points, r.points + r.written_off) IS DISTINCT FROM (coalesce(e.taken, 0), coalesce(e.asked, 0))""",
+            SELECT e.account_id, e.source_id, -sum(e.available_change + e.pending_change) AS taken,
+                sum(CASE e.kind WHEN 'EARN' THEN -e.amount ELSE e.amount END) AS asked,
+                -- What a clawback took and no lot gave.
+                sum(-(e.available_change + e.pending_change) - coalesce(x.amount, 0)) FILTER (WHERE e.kind = 'CLAWBACK') AS owed
+            FROM ledger_entry e LEFT JOIN (SELECT account_id, sequence, sum(amount) AS amount FROM allocation GROUP BY 1, 2) x
+                ON (x.account_id, x.sequence) = (e.account_id, e.sequence)
+            WHERE e.source = 'refund' GROUP BY 1, 2) e ON (e.account_id, e.source_id) = (a.id, r.id)
+        WHERE (r.points, r.debt, r.points + r.written_off) IS DISTINCT FROM (coalesce(e.taken, 0), coalesce(e.owed, 0), coalesce(e.asked, 0))""",
     "no more of a purchase is refunded than it came to": """ /* scoped by: account */
         SELECT a.id, format('event %s of %s', v.id, v.amount), format('%s refunded', sum(r.amount))
         FROM refund r JOIN event v ON v.id = r.event_id JOIN a ON a.id = v.member_id
         GROUP BY a.id, v.id, v.amount HAVING sum(r.amount) > v.amount OR (bool_or(r.whole) AND sum(r.amount) <> v.amount)""",
     "a rule's budget has spent what its awards have": """ /* scoped by: rule */
-        SELECT b.rule_id, format('%s spent of the budget, %s of it before', b.spent, b.initial), format('awards come to %s', b.initial + coalesce(w.points, 0))
-        FROM earning_budget b JOIN earning_rule r ON r.id = b.rule_id LEFT JOIN (
-            SELECT w.rule_id, sum(w.remaining) AS points FROM award w JOIN earning_budget b ON b.rule_id = w.rule_id
-            WHERE w.rule_version >= b.since_version GROUP BY 1) w ON w.rule_id = b.rule_id
+        SELECT r.id, coalesce(b.spent || ' spent of the budget, ' || b.initial || ' of it before', 'nothing is counted'),
+            format('awards come to %s', coalesce(b.initial, 0) + coalesce(w.points, 0))
         -- A rule that has no budget any more does not count on.
-        WHERE (SELECT v.definition->'limits'->'budget' FROM earning_rule_version v WHERE v.rule_id = r.id AND v.version = r.version) IS NOT NULL
-          AND b.spent <> b.initial + coalesce(w.points, 0) AND ($1::uuid IS NULL OR r.program_id = $1)""",
+        FROM earning_rule r JOIN earning_rule_version v ON (v.rule_id, v.version) = (r.id, r.version) AND v.definition->'limits'->'budget' IS NOT NULL
+        LEFT JOIN earning_budget b ON b.rule_id = r.id LEFT JOIN (
+            SELECT w.rule_id, sum(w.remaining) AS points FROM award w JOIN earning_budget b ON b.rule_id = w.rule_id
+            WHERE w.rule_version >= b.since_version GROUP BY 1) w ON w.rule_id = r.id
+        WHERE (b.rule_id IS NULL OR b.spent <> b.initial + coalesce(w.points, 0)) AND ($1::uuid IS NULL OR r.program_id = $1)""",
     "an account was last active when its entries say": """ /* scoped by: account */
         SELECT id, format('active on %s', active_on), format('opened or last moved on %s, with no later release on that day', moved)
         FROM (SELECT a.id, a.active_on, p.timezone, greatest((m.created_at AT TIME ZONE p.timezone)::date, e.day) AS moved

@@ -11,6 +11,9 @@ import pytest
 from app.database import connection, transaction
 from app.earning.events import Incoming
 from app.earning.recording import record_now, store
+from app.earning.refunding import EventRef, refund_purchase
+from app.earning.remainders import Wish
+from app.earning.rules import ProductFilter, RuleLimits
 from app.ids import new_id
 from app.ledger.checks import CHECKS
 from app.ledger.operations import EntryKind
@@ -31,7 +34,7 @@ from tests.helpers import (
 )
 
 # Sequences of the entries that the books below come to; asserted where they are made.
-EARNED, REDEEMED, RESERVED, CLAWED_BACK, LAST = 1, 3, 5, 8, 14
+EARNED, REDEEMED, RESERVED, CLAWED_BACK, LATER = 1, 3, 5, 8, 14
 
 
 class Books(NamedTuple):
@@ -40,12 +43,18 @@ class Books(NamedTuple):
     program: Program
     member: MemberRow
     event: UUID
+    refunded: UUID
     waiting: UUID
+    budget: UUID
 
 
 @pytest.fixture
 async def books(monkeypatch: pytest.MonkeyPatch) -> Books:
-    """Two members: one with an entry of every kind, an event that was earned and one that waits."""
+    """Two members: one with an entry of every kind, an event that was earned and one that waits.
+
+    The last purchase was refunded twice. The second refund gave points again: with it a rule that pays
+    little, in the place of another, did not reach its minimum any more.
+    """
     set_now(monkeypatch, 2026, 1, 31, 10)
     program = await new_program(expiry=rolling(1), debt_limit=100)
     await new_rule(program, 2)
@@ -69,14 +78,24 @@ async def books(monkeypatch: pytest.MonkeyPatch) -> Books:
     await post(program, member, EntryKind.EARN, 60, available_on=date(2026, 3, 1))
     set_now(monkeypatch, 2026, 3, 20, 10)
     await post(program, member, EntryKind.EARN, 9)
+    budget = await new_rule(program, fixed=25, limits=RuleLimits(budget=60))
+    toys = ProductFilter(("toy",))
+    await new_rule(program, "0.1", products=toys, minimum_amount=Decimal(50))
+    lines = [Line("toy", Decimal(60), Decimal(6)), Line("other", Decimal(40))]
+    (refunded,) = await record_now(program.id, [Incoming(purchase(None, lines=lines), by_id(member))])
+    await record_now(program.id, [Incoming(purchase("5.00"), by_id(other))])
+    assert refunded.event
+    for name, wish in (("r1", Wish(2, Decimal(1))), ("r2", Wish(1, Decimal(2)))):
+        await refund_purchase(program.id, EventRef(id=refunded.event.id), name, lines=[wish])
     (stored,) = await store(program.id, [Incoming(purchase(10), by_id(member))])
     assert stored.event
     kinds = await _column("SELECT kind FROM ledger_entry WHERE account_id = $1 ORDER BY sequence", member.id)
     assert kinds == [
         *("EARN", "ADJUST", "REDEEM", "RESTORE", "RESERVE", "REDEEM", "ADJUST", "CLAWBACK"),
         *("EARN", "RELEASE", "EARN", "RELEASE", "EXPIRE", "EARN"),
+        *("EARN", "EARN", "EARN", "CLAWBACK", "EARN", "CLAWBACK"),
     ]
-    return Books(program, member, recorded.event.id, stored.event.id)
+    return Books(program, member, recorded.event.id, refunded.event.id, stored.event.id, budget.id)
 
 
 async def _column(statement: str, *args: object) -> list[object]:
@@ -85,9 +104,10 @@ async def _column(statement: str, *args: object) -> list[object]:
 
 
 async def corrupt(books: Books, statement: str) -> None:
-    """Change the books behind the ledger's back; :account, :event and :waiting stand for ids."""
-    for name, value in (("account", books.member.id), ("event", books.event), ("waiting", books.waiting)):
-        statement = statement.replace(f":{name}", f"'{value}'")
+    """Change the books behind the ledger's back; :account, :event, :refunded and so on stand for ids."""
+    ids = {"account": books.member.id} | books._asdict()
+    for name in ("account", "event", "refunded", "waiting", "budget"):
+        statement = statement.replace(f":{name}", f"'{ids[name]}'")
     async with transaction() as sql:
         done = await sql.execute(statement)
     assert done.split()[-1] == "1", f"not one row was corrupted: {statement}"
@@ -99,18 +119,18 @@ CORRUPTIONS = {
         UPDATE account SET available = available + 1, lifetime_earned = lifetime_earned + 1
         WHERE id = :account""",
     "entries are numbered 1, 2, 3 without a gap": f"""
-        UPDATE ledger_entry SET sequence = 99 WHERE account_id = :account AND sequence = {LAST}""",
+        UPDATE ledger_entry SET sequence = 99 WHERE account_id = :account AND sequence = {LATER}""",
     "each entry's sums follow from those before it": """
         UPDATE ledger_entry SET pending_after = pending_after + 1
         WHERE account_id = :account AND sequence = 2""",
     "each entry changed what it says": f"""
         UPDATE ledger_entry SET amount = amount + 1 WHERE account_id = :account AND sequence = {RESERVED}""",
     "lots hold what is available and pending": f"""
-        UPDATE lot SET remaining = remaining - 1 WHERE account_id = :account AND sequence = {LAST}""",
+        UPDATE lot SET remaining = remaining - 1 WHERE account_id = :account AND sequence = {LATER}""",
     "a lot has left what entries have not taken": f"""
         UPDATE allocation SET amount = amount - 1 WHERE account_id = :account AND sequence = {CLAWED_BACK}""",
     "every earn has its lot, and every lot its earn": f"""
-        UPDATE lot SET expires_on = expires_on + 1 WHERE account_id = :account AND sequence = {LAST}""",
+        UPDATE lot SET expires_on = expires_on + 1 WHERE account_id = :account AND sequence = {LATER}""",
     "allocations belong to an entry and a lot": f"""
         UPDATE allocation SET sequence = 99 WHERE account_id = :account AND sequence = {CLAWED_BACK}""",
     "what an entry took from lots is what it changed": f"""
@@ -139,7 +159,7 @@ CORRUPTIONS = {
         DELETE FROM account WHERE id = :account""",
     "every event belongs to an account of its program": """
         UPDATE event SET program_id = gen_random_uuid() WHERE id = :event""",
-    "every outcome, award and place in the queue has its event": """
+    "every outcome, award, refund and place in the queue has its event": """
         DELETE FROM event WHERE id = :event""",
     "every earn from an event tells of that event": """
         UPDATE event SET occurred_at = occurred_at - interval '1 second' WHERE id = :event""",
@@ -150,7 +170,17 @@ CORRUPTIONS = {
     "an award tells the days of its earn": """
         UPDATE award SET expires_at = expires_at + interval '1 day' WHERE event_id = :event""",
     "a day's counter is the sum of its awards": """
-        DELETE FROM earning_counter WHERE member_id = :account""",
+        DELETE FROM earning_counter WHERE member_id = :account AND day = '2026-01-31'""",
+    "an award has left what refunds have not taken": """
+        UPDATE award SET remaining = remaining - 1 WHERE event_id = :refunded AND remaining = 80""",
+    "what refunds took is in the ledger": """
+        UPDATE refund_award SET points = points + 1 WHERE event_id = :refunded AND points = 6""",
+    "a refund tells what its entries took": """
+        UPDATE refund SET points = points + 1 WHERE event_id = :refunded AND amount = 40""",
+    "no more of a purchase is refunded than it came to": """
+        UPDATE refund SET amount = amount + 41 WHERE event_id = :refunded AND amount = 40""",
+    "a rule's budget has spent what its awards have": """
+        UPDATE earning_budget SET spent = spent + 1 WHERE rule_id = :budget""",
     "an account was last active when its entries say": """
         UPDATE account SET active_on = '2001-01-01' WHERE id = :account""",
     "what is reserved is what open reservations hold": """
@@ -168,8 +198,10 @@ async def test_one_corrupted_row_is_found(books: Books, check: str) -> None:
     assert not await find_differences(books.program.id)
     await corrupt(books, CORRUPTIONS[check])
     findings = await find_differences(books.program.id)
-    assert {(finding.check, finding.account_id) for finding in findings} >= {(check, books.member.id)}
-    assert {finding.account_id for finding in findings} == {books.member.id}, "the other member is innocent"
+    # A budget is everybody's: it goes by the name of its rule.
+    whose = books.budget if "budget" in check else books.member.id
+    assert {(finding.check, finding.account_id) for finding in findings} >= {(check, whose)}
+    assert {finding.account_id for finding in findings} == {whose}, "the other member is innocent"
     (finding,) = [each for each in findings if each.check == check][:1]
     assert finding.kept != finding.computed
 
@@ -198,7 +230,7 @@ OTHERS = (
     ),
     ("every earn from an event tells of that event", "DELETE FROM event WHERE id = :event"),
     (
-        "every outcome, award and place in the queue has its event",
+        "every outcome, award, refund and place in the queue has its event",
         "DELETE FROM event WHERE id = :waiting",
     ),
     ("every event belongs to an account of its program", "DELETE FROM account WHERE id = :account"),
@@ -222,11 +254,11 @@ OTHERS = (
     ("an award tells the days of its earn", "UPDATE award SET expires_at = NULL WHERE event_id = :event"),
     (
         "a day's counter is the sum of its awards",
-        "UPDATE earning_counter SET points = 0 WHERE member_id = :account",
+        "UPDATE earning_counter SET points = 0 WHERE member_id = :account AND day = '2026-01-31'",
     ),
     (
         "a day's counter is the sum of its awards",
-        "UPDATE earning_counter SET day = day + 1 WHERE member_id = :account",
+        "UPDATE earning_counter SET day = day + 1 WHERE member_id = :account AND day = '2026-01-31'",
     ),
     (
         "an account was last active when its entries say",
@@ -239,6 +271,38 @@ OTHERS = (
     (
         "what is reserved is what open reservations hold",
         "DELETE FROM ledger_entry WHERE :mine AND sequence = 6",
+    ),
+    (
+        "an award has left what refunds have not taken",
+        "DELETE FROM refund_award WHERE event_id = :refunded AND points = 6",
+    ),
+    (
+        "what refunds took is in the ledger",
+        "DELETE FROM refund_award WHERE event_id = :refunded AND points = -80",
+    ),
+    (
+        "what refunds took is in the ledger",
+        "UPDATE refund_award SET reference = 1 WHERE event_id = :refunded AND points = 6",
+    ),
+    (
+        "a refund tells what its entries took",
+        "UPDATE refund SET written_off = 1 WHERE event_id = :refunded AND amount = 40",
+    ),
+    (
+        "a refund tells what its entries took",
+        "UPDATE refund SET debt = 1 WHERE event_id = :refunded AND amount = 40",
+    ),
+    (
+        "no more of a purchase is refunded than it came to",
+        "UPDATE refund SET whole = true WHERE event_id = :refunded AND amount = 40",
+    ),
+    (
+        "a rule's budget has spent what its awards have",
+        "UPDATE earning_budget SET initial = initial + 1 WHERE rule_id = :budget",
+    ),
+    (
+        "a rule's budget has spent what its awards have",
+        "DELETE FROM earning_budget WHERE rule_id = :budget",
     ),
 )
 
@@ -260,15 +324,22 @@ async def test_another_program_is_not_looked_at(books: Books) -> None:
 # What nothing ties to a program is found only where all programs are looked at.
 ADRIFT = {
     "an event's outcome": (
-        "every outcome, award and place in the queue has its event",
+        "every outcome, award, refund and place in the queue has its event",
         "INSERT INTO event_outcome (event_id, points, processed_at) VALUES ($1, 0, now())",
     ),
     "a queued event": (
-        "every outcome, award and place in the queue has its event",
+        "every outcome, award, refund and place in the queue has its event",
         "INSERT INTO event_queue (member_id, occurred_at, event_id) VALUES ($1, now(), gen_random_uuid())",
     ),
+    "a refund": (
+        "every outcome, award, refund and place in the queue has its event",
+        "WITH request AS (INSERT INTO refund_request VALUES (gen_random_uuid(), gen_random_uuid(), 'x',"
+        " gen_random_uuid(), 'ITEMS', 1, now(), now(), '[]') RETURNING id, program_id)"
+        " INSERT INTO refund SELECT gen_random_uuid(), id, program_id, $1, 5, '[]', false, 0, 0, 0"
+        " FROM request",
+    ),
     "an award": (
-        "every outcome, award and place in the queue has its event",
+        "every outcome, award, refund and place in the queue has its event",
         "INSERT INTO award (event_id, rule_id, rule_version, desired, points, remaining, available_at, steps)"
         " VALUES ($1, gen_random_uuid(), 1, 1, 0, 0, now(), '[]')",
     ),
