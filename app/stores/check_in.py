@@ -93,7 +93,8 @@ async def check_in(
     """Record a member's visit to the store whose code they scanned, and earn its points.
 
     A code with an end is spent once by each member; again, even after its end, it is answered with the
-    visit that it was spent for. So is one to print within a minute of a check-in in the same store.
+    visit that it was spent for. One to print that is scanned again within a minute is answered so, too,
+    unless a limit says when the next time is.
 
     Args:
         latitude, longitude: where the member is, in degrees, for stores with a radius; not kept.
@@ -135,16 +136,19 @@ async def _check_in(sql: asyncpg.Connection, scan: _Scan) -> tuple[CheckedIn, li
     if store is None:
         raise refuse(ErrorCode.INVALID, "The store that the code was made for is not there.", "code")
     locked = await lock(sql, scan.program_id, [state.id])
-    known = await _known(sql, scan, state.id)
+    spent = scan.code.expires_at is not None and await _spent(sql, scan, state.id)
     # First of all: a retry is answered as the first time, whatever has changed since.
-    if known is not None:
-        return CheckedIn(known, replayed=True), []
+    if spent:
+        return CheckedIn(spent, replayed=True), []
     if (reason := why_not(locked.status.get(state.id))) is not None:
         raise refuse(ErrorCode.NOT_ELIGIBLE, reason, "member")
     scan.code.check_time(scan.moment, store.zone)
     _check_distance(store, scan.position)
     facts = Facts(EventKind.CHECK_IN, scan.moment, store_id=store.id)
     await _check_limits(sql, locked.rule_set, Waiting(scan.event_id, state.id, facts, store.zone))
+    # Whoever may not come again is told so; without a limit a second scan is the first one's retry.
+    if scan.code.expires_at is None and (visit := await _just_now(sql, scan, state.id)):
+        return CheckedIn(visit, replayed=True), []
     deed = OwnDeed(scan.external_id(state.id), None, scan.moment)
     incoming = Incoming(deed, scan.member, StoreRef(id=store.id), EventKind.CHECK_IN)
     (recorded,), earned = await record_within(sql, scan.program_id, [incoming], scan.moment)
@@ -153,13 +157,16 @@ async def _check_in(sql: asyncpg.Connection, scan: _Scan) -> tuple[CheckedIn, li
     return CheckedIn(recorded.event, recorded.replayed), earned
 
 
-async def _known(sql: asyncpg.Connection, scan: _Scan, member_id: UUID) -> Event | None:
-    """Return the visit that a scan only repeats; None for one that is new."""
-    if scan.code.expires_at is None:
-        since = scan.moment - RETRY
-        row = await sql.fetchrow(_JUST_NOW, scan.program_id, member_id, scan.code.store_id, since)
-    else:
-        row = await sql.fetchrow(_BY_CODE, scan.program_id, scan.external_id(member_id))
+async def _spent(sql: asyncpg.Connection, scan: _Scan, member_id: UUID) -> Event | None:
+    """Return the visit that a code with an end was spent for by a member; None when it was not."""
+    row = await sql.fetchrow(_BY_CODE, scan.program_id, scan.external_id(member_id))
+    return None if row is None else event_from_row(row)
+
+
+async def _just_now(sql: asyncpg.Connection, scan: _Scan, member_id: UUID) -> Event | None:
+    """Return a member's visit to the store that is too fresh for the next one; None when there is none."""
+    since = scan.moment - RETRY
+    row = await sql.fetchrow(_JUST_NOW, scan.program_id, member_id, scan.code.store_id, since)
     return None if row is None else event_from_row(row)
 
 
