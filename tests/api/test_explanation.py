@@ -260,16 +260,20 @@ async def test_explanations_of_a_page_of_events_are_read_together(world: World) 
     for n in range(12):
         await world.rule(name=f"Rule {n}")
         await buy(world, amount="1")
-    costs = {}
-    for first in (2, 12):
-        for remembered in (False, True):
+
+    async def cost(first: int, *, remembered: bool) -> tuple[int, int]:
+        numbers = []
+        # The least of three: a key's last use may be written in the middle of one.
+        for _ in range(3):
             if not remembered:
                 rulesets._past.clear()
-            await world.call("{ program { id } }")
             async with counting() as counted:
                 data = await world.call(EVENTS, {"id": world.member, "first": first})
-            costs[first, remembered] = counted.numbers
-    events = data["member"]["events"]["nodes"]
-    assert [len(event["explanation"]) for event in events] == list(range(12, 0, -1))
-    assert costs[2, False] == costs[12, False] == (6, 0)
-    assert costs[2, True] == costs[12, True] == (4, 0)
+            numbers.append(counted.numbers)
+            events = data["member"]["events"]["nodes"]
+            assert [len(event["explanation"]) for event in events] == list(range(12, 12 - first, -1))
+        return min(numbers)
+
+    for first in (2, 12):
+        assert await cost(first, remembered=False) == (6, 0)
+        assert await cost(first, remembered=True) == (4, 0)

@@ -28,6 +28,9 @@ EVENTS = f"""query ($id: ID!, $first: Int!) {{ member(by: {{id: $id}}) {{
 PURCHASE = """mutation ($input: PurchaseInput!) { recordPurchase(input: $input) {
     event { points } member { balance { available } } userErrors { code }
 } }"""
+ACTION = """mutation ($input: ActionInput!) { recordAction(input: $input) {
+    event { points } member { balance { available } } userErrors { code }
+} }"""
 RULES = "query ($first: Int!) { earningRules(first: $first) { nodes { name version } } }"
 KEYS = "query ($first: Int!) { apiKeys(first: $first) { nodes { name } } }"
 STORES = "query ($first: Int!) { stores(first: $first) { nodes { name timezone } } }"
@@ -130,6 +133,15 @@ async def test_purchase_recorded_now_with_points_and_balance(busy: World) -> Non
             return {"input": {"member": {"id": busy.member}, "externalId": unique("sale"), "lines": bought}}
 
         assert await cost(busy, PURCHASE, sale) == (7, 1)
+
+
+async def test_action_recorded_now_costs_what_a_purchase_does(world: World) -> None:
+    await world.rule(trigger="ACTION", action="quiz", fixedPoints=1)
+
+    def played() -> dict[str, Any]:
+        return {"input": {"member": {"id": world.member}, "externalId": unique("deed"), "action": "quiz"}}
+
+    assert await cost(world, ACTION, played) == (7, 1)
 
 
 async def test_many_purchases_at_once_share_their_statements(busy: World) -> None:
