@@ -42,7 +42,7 @@ STORES = (new_id(), new_id())
 MEMBERS = (new_id(), new_id())
 ACTIONS = ("quiz", "REGISTRATION")
 KINDS = (EventKind.PURCHASE, EventKind.PURCHASE, EventKind.PURCHASE, EventKind.CHECK_IN, EventKind.ACTION)
-RATES = ("1", "2", "0.5", "3", "2.5", "0.1", "0.333333", "10", "1", "1", "0.000001", "1000000")
+RATES = ("1", "2", "0.5", "3", "2.5", "0.1", "0.333333", "10", "1", "100", "0.000001", "1000000")
 AMOUNTS = ("1", "1", "1", "3.00", "7", "0.01", "100", "0.333333")
 FACTORS = ("2", "3", "1.5", "0.5", "1.25", "1.333333", "0.1", "10")
 
@@ -86,6 +86,9 @@ class _Making:
             return Decimal(self._choose(range(100_000_000))).scaleb(-6)
         if kind == 2:
             return Decimal(self._choose(range(100)))
+        if kind < 6:
+            # Often the same: minimums are reached exactly.
+            return Decimal(self._choose(("20", "20", "10.01", "0.02")))
         return Decimal(self._choose(range(20_000))).scaleb(-2)
 
     def _moment(self) -> datetime:
@@ -126,7 +129,7 @@ class _Making:
             self._perhaps(points, 2),
             self._perhaps(points, 2),
             self._perhaps(lambda: Frequency(self._choose((1, 2)), self._choose(tuple(Period))), 2),
-            self._perhaps(lambda: self._choose((30, 1, 1440)), 2),
+            self._perhaps(lambda: self._choose((45, 1, 600, 1440)), 2),
             self._perhaps(lambda: self._choose((2, 1))),
             self._perhaps(points, 2),
         )
@@ -167,7 +170,7 @@ class _Making:
             self._choose(SKUS),
             self._choose((None, *CATEGORIES)),
             self._choose((None, *BRANDS)),
-            Fraction(self._choose((1, 1, 2, 3, 7))),
+            Fraction(self._choose((1, 2, 3, 7))),
         )
 
     def event(self, number: int) -> NaiveEvent:
