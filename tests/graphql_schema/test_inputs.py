@@ -12,10 +12,11 @@ from graphql.utilities import coerce_input_value
 from strawberry.types.arguments import convert_argument
 
 from graphql_schema.inputs import MemberRef
-from graphql_schema.recording import EventInput, PurchaseInput, PurchaseLineInput
+from graphql_schema.recording import ActionInput, EventInput, PurchaseInput, PurchaseLineInput
 from graphql_schema.root import laurel_schema
+from graphql_schema.stores import StoreRef
 
-PLANNED = (EventInput, PurchaseInput, PurchaseLineInput, MemberRef)
+PLANNED = (EventInput, PurchaseInput, PurchaseLineInput, ActionInput, StoreRef, MemberRef)
 SCHEMA = laurel_schema()
 
 
@@ -53,6 +54,15 @@ def _purchase(chance: random.Random) -> dict[str, Any]:
     _maybe(chance, value, "data", {"a": [1, None]})
     _maybe(chance, value, "processing", "NOW", "DEFERRED")
     _maybe(chance, value, "lines", [], [_line(chance) for _ in range(chance.randrange(4))])
+    _maybe(chance, value, "store", {"id": "x"}, {"externalId": "berlin"})
+    return value
+
+
+def _action(chance: random.Random) -> dict[str, Any]:
+    value: dict[str, Any] = {"member": {"externalId": "m"}, "externalId": "d-1", "action": "quiz"}
+    _maybe(chance, value, "occurredAt", "2026-02-03T10:00:00Z")
+    _maybe(chance, value, "data", {"a": [1, None]})
+    _maybe(chance, value, "processing", "NOW", "DEFERRED")
     return value
 
 
@@ -61,7 +71,8 @@ def test_plans_fill_inputs_as_strawberry_does(monkeypatch: pytest.MonkeyPatch) -
     core = SCHEMA._schema.type_map["EventInput"]
     assert isinstance(core, GraphQLInputObjectType)
     for _ in range(1000):
-        coerced = coerce_input_value({"purchase": _purchase(chance)}, core)
+        sent = chance.choice(({"purchase": _purchase(chance)}, {"action": _action(chance)}))
+        coerced = coerce_input_value(sent, core)
         assert coerced is not Undefined
         assert _convert(coerced, EventInput) == _reference(coerced, EventInput, monkeypatch)
 
