@@ -8,25 +8,22 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from app import clock, database
+from app import database
 from app.access.keys import add_key, hash_secret
 from app.access.models import ApiKey
 from app.access.scopes import PROGRAM_SCOPES
 from app.access.tenancy import scoped
 from app.access.tokens import MemberTokens, create_member_token
+from app.campaigns.service import create_campaign
 from app.database import transaction
-from app.earning.events import Incoming
+from app.demo_rules import QUIZ, RULES, STORES, TIERS, campaigns, gold_rule
+from app.earning.events import Incoming, OwnDeed
 from app.earning.reads import find_event
 from app.earning.recording import record_now
+from app.earning.refunding import EventRef, Item, refund_purchase, return_items
+from app.earning.remainders import Wish
 from app.earning.rule_service import create_rule, list_rules
-from app.earning.rules import (
-    EventKind,
-    PointsPerAmount,
-    ProductFilter,
-    RuleDefinition,
-    RuleStacking,
-    RuleStatus,
-)
+from app.earning.rules import EventKind, RuleStatus
 from app.imports.purchases import Order, OrderLine
 from app.keyring import read_secret, secret_key, write_secret
 from app.ledger.adjusting import adjust_points
@@ -39,6 +36,9 @@ from app.programs.inputs import NewProgram
 from app.programs.models import Program
 from app.programs.service import create_program, find_program
 from app.settings import Settings
+from app.stores.reads import StoreRef
+from app.stores.service import create_store
+from app.tiers.service import create_tier, get_tiers, set_member_tier
 
 PROGRAM = NewProgram(
     slug="demo",
@@ -53,6 +53,7 @@ MEMBERS = 48
 MONTHS = 7
 _TOKEN_SECONDS = 86_400
 _KEY_FILE = "demo.key"
+_BATCH = 500
 
 _FIRST = (
     "Ada", "Ben", "Chloé", "Dario", "Elif", "Finn", "Grace", "Hugo", "Ines", "Jonas", "Kaja", "Luca",
@@ -75,6 +76,10 @@ _GOODS = (
     ("CHO-DARK-70", "Dark chocolate, 70 %", "Sweets", "Rosa", "4.20"),
     ("BIS-ALMOND", "Almond biscuits", "Sweets", "Rosa", "5.60"),
 )
+_STORES = tuple(StoreRef(external_id=store.external_id) for store in STORES)
+_PLACES = (*_STORES, None, None)
+"""Where purchases were made; None is the web."""
+_TIERS_GIVEN = {1: "Blossom", 5: "Gold", 9: "Blossom", 14: "Gold", 23: "Blossom", 30: "Blossom", 41: "Gold"}
 
 
 class Demo(NamedTuple):
@@ -101,7 +106,7 @@ async def ensure_demo(settings: Settings) -> Demo | None:
                 return None
             program, _ = await create_program(PROGRAM)
         if await find_event(program.id, _LAST_ORDER) is None:
-            await _fill(program)
+            await fill(program)
         key = await _key(settings.data_dir / _KEY_FILE, program.id)
         tokens = MemberTokens(secret_key(settings))
         token = await create_member_token(
@@ -116,62 +121,96 @@ def _external_id(number: int) -> str:
     return f"demo-{number:04}"
 
 
-async def _fill(program: Program) -> None:
-    """Add rules, members and purchases; each is recognised when it is there already."""
-    if not (await list_rules(program.id, make_page(), set(RuleStatus))).items:
-        for definition in rules():
-            await create_rule(program.id, definition, RuleStatus.ACTIVE)
+def _ref(number: int) -> MemberRef:
+    return MemberRef(external_id=_external_id(number))
+
+
+async def fill(program: Program) -> None:
+    """Give a program stores, tiers, rules, campaigns, members, and what they did in MONTHS months.
+
+    Safe to be broken off and begun again: all of it follows from the time at which the program was
+    made, and what is there already is recognised. The last purchase is recorded last of all.
+    """
+    now = program.created_at
+    tiers = await _set_up(program)
     chance = random.Random(20)  # noqa: S311 - plausible, not secret
-    members = [_member(number, program.created_at, chance) for number in range(1, MEMBERS + 1)]
+    members = [_member(number, now, chance) for number in range(1, MEMBERS + 1)]
     await enroll_members(program.id, members)
-    orders = sorted(
-        (order for member in members for order in _orders(member, program.created_at, chance)),
-        key=lambda order: order.occurred_at or clock.now(),
-    )
-    orders.append(_last_order(program.created_at))
-    for start in range(0, len(orders), 500):
-        await record_now(program.id, [_incoming(order) for order in orders[start : start + 500]])
+    since = now - timedelta(days=90)
+    for number, tier in _TIERS_GIVEN.items():
+        await set_member_tier(program.id, _ref(number), tiers[tier], since, None, "A regular for years")
+    orders = sorted((order for member in members for order in _orders(member, now, chance)), key=_moment)
+    events = [_incoming(order, chance.choice(_PLACES)) for order in orders]
+    events += [event for member in members for event in _deeds(member, now, chance)]
+    events.sort(key=lambda event: event.content.occurred_at or now)
+    for start in range(0, len(events), _BATCH):
+        await record_now(program.id, events[start : start + _BATCH])
+    await _give_back(program, orders)
     for number, points, reason in (
         (1, 150, "Sorry for the broken cup"),
         (7, 40, "Goodwill after a late delivery"),
         (12, -25, "Booked twice by mistake"),
     ):
-        await adjust_points(
-            program.id, MemberRef(external_id=_external_id(number)), points, reason, f"demo-{number}"
+        await adjust_points(program.id, _ref(number), points, reason, f"demo-{number}")
+    await record_now(program.id, [_incoming(_last_order(now))])
+
+
+async def _set_up(program: Program) -> dict[str, UUID]:
+    """Make what members meet; return the tiers by name."""
+    for store in STORES:
+        await create_store(program.id, store)
+    known = {tier.name for tier in await get_tiers(program.id)}
+    for new in TIERS:
+        if new.name not in known:
+            await create_tier(program.id, new)
+    tiers = {tier.name: tier.id for tier in await get_tiers(program.id)}
+    there = (await list_rules(program.id, make_page(first=100), set(RuleStatus))).items
+    names = {rule.definition.name for rule in there}
+    for definition, status in (*RULES, (gold_rule(tiers["Gold"]), RuleStatus.ACTIVE)):
+        if definition.name not in names:
+            await create_rule(program.id, definition, status)
+    for campaign in campaigns(program.created_at, tiers["Gold"]):
+        await create_campaign(program.id, campaign)
+    return tiers
+
+
+async def _give_back(program: Program, orders: Sequence[Order]) -> None:
+    """Refund one piece of some purchases, all of one, and take something back without a receipt."""
+    of_first = [order for order in orders if order.member_id == _external_id(1)]
+    for order in (*orders[40::60], of_first[-1]):
+        piece = [Wish(1, Decimal(1))]
+        moment = _moment(order) + timedelta(hours=20)
+        await refund_purchase(
+            program.id,
+            EventRef(external_id=order.external_id),
+            f"{order.external_id}-back",
+            occurred_at=moment,
+            lines=piece,
         )
-
-
-def _incoming(order: Order) -> Incoming:
-    return Incoming(order, MemberRef(external_id=order.member_id))
-
-
-def rules() -> Sequence[RuleDefinition]:
-    """Return the demo's rules."""
-    return (
-        RuleDefinition(
-            "1 point per euro",
-            EventKind.PURCHASE,
-            "Everybody, on everything, always.",
-            points_per_amount=PointsPerAmount(Decimal(1), Decimal(1)),
-        ),
-        RuleDefinition(
-            "Big basket",
-            EventKind.PURCHASE,
-            "25 points on top from 75 euros on.",
-            fixed_points=25,
-            minimum_amount=Decimal(75),
-            priority=10,
-        ),
-        RuleDefinition(
-            "Tea is worth more",
-            EventKind.PURCHASE,
-            "Half a point more for every euro of tea.",
-            points_per_amount=PointsPerAmount(Decimal("0.5"), Decimal(1)),
-            products=ProductFilter(categories=("Tea",)),
-            stacking=RuleStacking.ADD,
-            priority=5,
-        ),
+    whole, returned = orders[-9], orders[-30]
+    await refund_purchase(
+        program.id,
+        EventRef(external_id=whole.external_id),
+        f"{whole.external_id}-all-back",
+        occurred_at=_moment(whole) + timedelta(hours=21),
     )
+    line = returned.lines[0]
+    await return_items(
+        program.id,
+        MemberRef(external_id=returned.member_id),
+        f"{returned.external_id}-no-receipt",
+        [Item(line.sku, Decimal(1), line.amount)],
+        occurred_at=_moment(returned) + timedelta(hours=22),
+    )
+
+
+def _moment(order: Order) -> datetime:
+    assert order.occurred_at
+    return order.occurred_at
+
+
+def _incoming(order: Order, store: StoreRef | None = None) -> Incoming:
+    return Incoming(order, MemberRef(external_id=order.member_id), store)
 
 
 def _member(number: int, now: datetime, chance: random.Random) -> NewMember:
@@ -208,6 +247,21 @@ def _order(external_id: str, member: str, occurred_at: datetime, chance: random.
         quantity = Decimal(chance.choice((1, 1, 1, 2, 3)))
         lines.append(OrderLine(sku, name, category, brand, quantity, quantity * Decimal(price)))
     return Order(external_id, member, occurred_at, lines, [])
+
+
+def _deeds(member: NewMember, now: datetime, chance: random.Random) -> list[Incoming]:
+    """Return the quizzes that a member played, and the visits to one of the stores; some do neither."""
+    assert member.joined_at
+    ref = MemberRef(external_id=member.external_id)
+    deeds = []
+    for what, action, store, most in (("quiz", QUIZ, None, 6), ("visit", None, chance.choice(_STORES), 9)):
+        kind = EventKind.CHECK_IN if action is None else EventKind.ACTION
+        for number in range(1, max(0, chance.randint(-4, most)) + 1):
+            day = now - timedelta(days=chance.randint(1, (now - member.joined_at).days - 1))
+            moment = day.astimezone(UTC).replace(hour=chance.randint(9, 16), minute=chance.randint(0, 59))
+            deed = OwnDeed(f"{member.external_id}-{what}-{number}", action, moment)
+            deeds.append(Incoming(deed, ref, store, kind))
+    return deeds
 
 
 _LAST_ORDER = f"{_external_id(1)}-latest"

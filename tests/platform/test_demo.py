@@ -1,0 +1,106 @@
+"""The demo program: filled once, finished after an interruption, and with something for every query."""
+
+import dataclasses
+from uuid import uuid4
+
+import pytest
+
+from app import demo
+from app.campaigns.campaigns import CampaignStatus
+from app.campaigns.reads import list_campaigns
+from app.database import connection
+from app.paging import make_page
+from app.programs.service import create_program
+from tests.helpers import find_differences
+
+TABLES = ("store", "tier", "earning_rule", "campaign", "member", "member_tier", "event", "refund")
+STEPS = (
+    "create_store", "create_tier", "create_rule", "create_campaign", "enroll_members", "set_member_tier",
+    "record_now", "refund_purchase", "return_items", "adjust_points",
+)  # fmt: skip
+
+PAID_BY = """
+SELECT r.definition->>'name' FROM award a JOIN event e ON e.id = a.event_id
+JOIN earning_rule r ON r.id = a.rule_id WHERE e.program_id = $1 AND a.points > 0
+"""
+LABELS = """
+SELECT step->>'kind' FROM award a JOIN event e ON e.id = a.event_id, jsonb_array_elements(a.steps) AS step
+WHERE e.program_id = $1
+"""
+
+
+class BrokenOffError(Exception):
+    """Stands for whatever ends a start in the middle."""
+
+
+async def new_demo():
+    """Return an empty program like the demo."""
+    program, _ = await create_program(dataclasses.replace(demo.PROGRAM, slug=f"demo-{uuid4().hex[:12]}"))
+    return program
+
+
+async def contents(program):
+    """Return how many rows of a program each table holds, and how many entries its accounts have."""
+    async with connection() as sql:
+        rows = {
+            table: await sql.fetchval(f"SELECT count(*) FROM {table} WHERE program_id = $1", program.id)
+            for table in TABLES
+        }
+        entries = await sql.fetchval("SELECT sum(sequence) FROM account WHERE program_id = $1", program.id)
+    return rows | {"entries": entries}
+
+
+async def found(statement, program):
+    """Return the different values of the only column that a statement finds in a program."""
+    async with connection() as sql:
+        return {row[0] for row in await sql.fetch(statement, program.id)}
+
+
+async def test_broken_off_at_every_step_the_demo_is_finished_as_if_nothing_had_happened(monkeypatch):
+    program, other = await new_demo(), await new_demo()
+    for step in STEPS:
+        done = getattr(demo, step)
+        calls = 0
+
+        async def stumble(*args, done=done, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise BrokenOffError
+            result = await done(*args, **kwargs)
+            if done.__name__ in ("enroll_members", "return_items"):
+                raise BrokenOffError
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(demo, step, stumble)
+            with pytest.raises(BrokenOffError):
+                await demo.fill(program)
+    await demo.fill(program)
+    await demo.fill(other)
+    assert await contents(program) == await contents(other)
+    assert await find_differences(program.id) == []
+
+
+async def test_a_demo_that_is_filled_again_stays_as_it_is():
+    program = await new_demo()
+    await demo.fill(program)
+    before = await contents(program)
+    await demo.fill(program)
+    assert await contents(program) == before
+
+
+async def test_the_demo_has_something_for_every_query():
+    program = await new_demo()
+    await demo.fill(program)
+    there = await contents(program)
+    assert all(there.values()), there
+    silent = {"Happy birthday", "Lumen counts double", "Coffee is worth more, too", "Bring a friend"}
+    names = await found("SELECT definition->>'name' FROM earning_rule WHERE program_id = $1", program)
+    assert await found(PAID_BY, program) == names - silent
+    assert await found(LABELS, program) >= {
+        "BASE", "PRODUCT_MULTIPLIER", "TIER_MULTIPLIER", "CAMPAIGN_MULTIPLIER", "ROUNDING",
+        "TRANSACTION_LIMIT", "BUDGET",
+    }  # fmt: skip
+    for status in (CampaignStatus.ACTIVE, CampaignStatus.ENDED):
+        assert len((await list_campaigns(program.id, make_page(), program.created_at, {status})).items) == 1
