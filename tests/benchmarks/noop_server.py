@@ -8,8 +8,8 @@ from strawberry.types.fields.resolver import StrawberryResolver
 
 from app.commands import prepared
 from app.serving import serve
-from graphql_schema.recording import EventInput, RecordEventsPayload
 from graphql_schema.nodes import Info
+from graphql_schema.recording import EventInput, RecordEventsPayload
 from graphql_schema.root import Mutation
 
 
