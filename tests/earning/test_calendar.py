@@ -41,6 +41,7 @@ from tests.earning.celebrating import (
 )
 from tests.helpers import by_id, find_differences, inactivity, new_member, new_program, set_now, stamp_all
 from tests.tiers.making import make_tier
+from workers.calendar import sweep_forever
 
 BORN = date(1985, 3, 3)
 BOTH = (Action.BIRTHDAY, Action.ANNIVERSARY)
@@ -682,6 +683,25 @@ async def test_a_rule_for_a_program_that_was_quiet_pays_from_its_first_day_on(
     place.at(2018, 3, 5, 8)
     await sweep()
     assert await place.told(member) == [birthday(2018)]
+
+
+async def test_the_workers_look_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = await make_place(monkeypatch, 2017, 3, 3, 8)
+    member = await place.born()
+    swept = asyncio.Event()
+
+    async def once() -> int:
+        found = await sweep()
+        swept.set()
+        return found
+
+    monkeypatch.setattr("workers.calendar.sweep", once)
+    looking = asyncio.create_task(sweep_forever())
+    try:
+        await asyncio.wait_for(swept.wait(), 10)
+    finally:
+        looking.cancel()
+    assert await place.told(member) == [birthday(2017)]
 
 
 # Factors and explanations
