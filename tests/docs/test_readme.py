@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,8 +15,6 @@ from app.access.principal import Principal, PrincipalKind
 from app.access.scopes import PROGRAM_SCOPES
 from app.access.tokens import MemberTokens
 from app.earning.coalescer import Coalescer
-from app.earning.rule_service import create_rule
-from app.earning.rules import RuleStatus
 from app.programs.service import create_program
 from app.stores.codes import CheckInCodes
 from graphql_schema.context import Context, Services
@@ -22,13 +22,13 @@ from graphql_schema.root import laurel_schema
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"```graphql\n(.*?)```(?:\n\n```json\n(.*?)```)?", re.S)
+VARIABLE = re.compile(r"\$(\w+):")
 
 
 @pytest.fixture
 async def context():
     program, _ = await create_program(dataclasses.replace(demo.PROGRAM, slug=f"readme-{uuid4().hex[:12]}"))
-    for definition in demo.rules():
-        await create_rule(program.id, definition, RuleStatus.ACTIVE)
+    await demo.fill(program)
     coalescer = Coalescer()
     await coalescer.start()
     yield lambda: Context(
@@ -38,14 +38,31 @@ async def context():
     await coalescer.stop()
 
 
+def fields(answer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every field of an answer with its name, however deep it lies."""
+    if isinstance(answer, list):
+        for item in answer:
+            yield from fields(item)
+    elif isinstance(answer, dict):
+        for name, value in answer.items():
+            yield name, value
+            yield from fields(value)
+
+
 async def test_the_tour_in_the_readme_answers_as_it_says(context):
     steps = BLOCK.findall(README.read_text())
     answers = 0
+    told: dict[str, Any] = {}
     for document, answer in steps:
-        result = await laurel_schema().execute(document, context_value=context())
+        # What a step takes as a variable, a step before it has answered under the same name.
+        variables = {name: told[name] for name in VARIABLE.findall(document)}
+        result = await laurel_schema().execute(document, variables, context_value=context())
         assert result.errors is None, document
+        told.update(fields(result.data))
         if answer:
             answers += 1
             assert result.data == json.loads(answer), document
-    assert len(steps) >= 6
-    assert answers >= 5
+        else:
+            assert [value for name, value in fields(result.data) if name == "userErrors" and value] == []
+    assert len(steps) >= 14
+    assert answers >= 12
