@@ -226,7 +226,7 @@ class MemberQueries:
 
 @object_type(description="")
 class MemberMutations:
-    @resolver(description="Enrols a member, with an empty balance.", scope=Scope.MEMBERS_WRITE)
+    @resolver(description="Enrols a member, and pays for it where a rule says so.", scope=Scope.MEMBERS_WRITE)
     async def enroll_member(
         self, info: Info, input: Annotated[EnrollMemberInput, strawberry.argument(description="The member.")]
     ) -> EnrollMemberPayload:
