@@ -1,8 +1,9 @@
-"""A real retailer's purchases, where they are at hand; they are not part of the repository."""
+"""A real retailer's orders, where they are at hand; they are not part of the repository."""
 
 import csv
 import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ COLUMNS = {
     "quantity": "Quantity",
     "unit_price": "UnitPrice",
 }
+RICH_COLUMNS = COLUMNS | {"brand": "Description", "category": "Country"}
+"""The same; rules can look at what goods are called, and at the country of the order, too."""
 
 
 def retail_file() -> Path:
@@ -30,12 +33,11 @@ def retail_file() -> Path:
     return path
 
 
-def first_days(source: Path, target: Path, before: str) -> None:
-    """Write the lines of a file that happened before a day (YYYY-MM-DD) into a plain CSV file."""
+def slice_of(source: Path, target: Path, wanted: Callable[[dict[str, str]], bool]) -> Path:
+    """Write the wanted rows of a file into a plain CSV file, and return it."""
     with lzma.open(source, "rt", newline="", encoding="utf-8") as lines, target.open("w", newline="") as out:
-        rows = csv.reader(lines)
-        writer = csv.writer(out)
-        header = next(rows)
-        writer.writerow(header)
-        day = header.index("InvoiceDate")
-        writer.writerows(row for row in rows if row[day] < before)
+        rows = csv.DictReader(lines)
+        writer = csv.DictWriter(out, rows.fieldnames or ())
+        writer.writeheader()
+        writer.writerows(row for row in rows if wanted(row))
+    return target

@@ -16,10 +16,10 @@ BERLIN = ZoneInfo("Europe/Berlin")
 HEADER = "order_id,member_id,occurred_at,sku,quantity,unit_price\n"
 
 
-def _read(tmp_path, text: str, columns=None, skip=(), digits=2):
+def _read(tmp_path, text: str, columns=None, skip=(), digits=2, returns=()):
     path = tmp_path / "purchases.csv"
     path.write_text(text, encoding="utf-8")
-    return read_purchases(path, columns or {}, BERLIN, digits, skip)
+    return read_purchases(path, columns or {}, BERLIN, digits, skip, return_prefixes=returns)
 
 
 def test_lines_are_grouped_by_order_wherever_they_stand(tmp_path):
@@ -123,6 +123,74 @@ def test_orders_are_left_out_by_how_their_ids_begin(tmp_path):
         tmp_path, HEADER + "C1,m,2026-01-02 10:00,A,-1,1.00\n1,m,2026-01-02 10:00,A,1,1.00\n", skip=["C"]
     )
     assert (contents.skipped_orders, contents.skipped_lines, len(contents.orders)) == (1, 1, 1)
+    assert contents.rejects == []
+
+
+def test_returns_are_known_by_their_id_and_read_as_what_came_back(tmp_path):
+    rows = (
+        "C1,m,2026-01-03 10:00,A,-2,0.335\nC1,m,2026-01-03 10:00,B,-1.50,10\n1,m,2026-01-02 10:00,A,3,1.00\n"
+    )
+    purchase, came_back = _read(tmp_path, HEADER + rows, returns=["R", "C"]).orders
+    assert (purchase.external_id, purchase.is_return) == ("1", False)
+    assert (came_back.external_id, came_back.is_return) == ("C1", True)
+    assert [(line.sku, str(line.quantity), str(line.amount)) for line in came_back.lines] == [
+        ("A", "2", "0.67"),
+        ("B", "1.5", "15.00"),
+    ]
+
+
+def test_orders_of_the_same_time_stay_in_the_order_of_the_file(tmp_path):
+    rows = "".join(
+        f"{name},m,2026-01-02 10:00,A,{sign}1,1\n" for name, sign in (("b", ""), ("C", "-"), ("a", ""))
+    )
+    orders = _read(tmp_path, HEADER + rows, returns=["C"]).orders
+    assert [order.external_id for order in orders] == ["b", "C", "a"]
+
+
+@pytest.mark.parametrize("amount", ["-3.50", "3.50"])
+def test_a_return_of_whole_amounts_may_write_them_with_either_sign(tmp_path, amount):
+    header = "order_id,member_id,occurred_at,sku,quantity,amount\n"
+    contents = _read(tmp_path, header + f"C1,m,2026-01-02 10:00,A,-2,{amount}\n", returns=["C"])
+    assert [(line.quantity, line.amount) for line in contents.orders[0].lines] == [(2, Decimal("3.50"))]
+
+
+def test_without_quantities_each_line_of_a_return_is_one_piece(tmp_path):
+    header = "order_id,member_id,occurred_at,sku,amount\n"
+    contents = _read(tmp_path, header + "C1,m,2026-01-02 10:00,A,-3.50\n", returns=["C"])
+    assert [(line.quantity, line.amount) for line in contents.orders[0].lines] == [(1, Decimal("3.50"))]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (
+            "C1,m,2026-01-02 10:00,A,2,1.00",
+            "The quantity 2 is not less than 0: by its id the order is a return.",
+        ),
+        (
+            "C1,m,2026-01-02 10:00,A,0,1.00",
+            "The quantity 0 is not less than 0: by its id the order is a return.",
+        ),
+        ("C1,m,2026-01-02 10:00,A,-1,-1.00", "The amount -1.00 is negative."),
+        ("C1,m,2026-01-02 10:00,A,-1000000000001,1", "is less than -1,000,000,000,000."),
+        ("C1,m,2026-01-02 10:00,A,--1,1.00", "'--1' is not a number"),
+        ("1,m,2026-01-02 10:00,A,-1,1.00", "The quantity -1 is not more than 0: returns are not purchases."),
+    ],
+)
+def test_a_row_with_the_sign_of_the_other_kind_spoils_its_order(tmp_path, row, reason):
+    good = "C2,m,2026-01-02 10:00,A,-1,1.00\n"
+    same = row.split(",")[0] + f",m,2026-01-02 10:00,B,{'-' if row[0] == 'C' else ''}1,1.00\n"
+    contents = _read(tmp_path, HEADER + row + "\n" + same + good, returns=["C"])
+    assert [order.external_id for order in contents.orders] == ["C2"]
+    assert [reject.number for reject in contents.rejects] == [2, 3]
+    assert reason in contents.rejects[0].reason
+    assert "Row 2 of the same order is bad" in contents.rejects[1].reason
+
+
+def test_what_is_left_out_is_left_out_whether_it_is_a_return_or_not(tmp_path):
+    rows = "CX1,m,2026-01-02 10:00,A,1,1.00\nC1,m,2026-01-02 10:00,A,-1,1.00\n"
+    contents = _read(tmp_path, HEADER + rows, skip=["CX"], returns=["C"])
+    assert (contents.skipped_orders, [order.external_id for order in contents.orders]) == (1, ["C1"])
     assert contents.rejects == []
 
 
