@@ -112,11 +112,11 @@ _ROUNDED = {
     Rounding.HALF_UP: "Rounded to the nearest whole point",
     Rounding.CEILING: "Rounded up to whole points",
 }
-_OCCASIONS = {
-    EventKind.PURCHASE: "purchase",
-    EventKind.ACTION: "action",
-    EventKind.CHECK_IN: "visit",
-    EventKind.REFERRAL: "friend",
+_FOR_ONE = {
+    EventKind.PURCHASE: "At most {} for one purchase by this rule",
+    EventKind.ACTION: "At most {} for one action by this rule",
+    EventKind.CHECK_IN: "At most {} for one visit by this rule",
+    EventKind.REFERRAL: "At most {} for one friend by this rule",
 }
 _ZERO = Decimal(0)
 
@@ -369,29 +369,25 @@ class _Evaluation:
     ) -> int:
         """Return the points that limits leave: the rule's, the program's, and the rule's budget."""
 
-        def trim_to(most: int, kind: StepKind, label: str) -> None:
+        def trim_to(most: int, kind: StepKind, sentence: str, limit: int | None) -> None:
             nonlocal points
             if points > most:
+                label = sentence.format(plural(limit or 0)) + _left(most, limit or 0)
                 steps.append(Step(kind, label, Decimal(points), Decimal(most)))
                 points = most
 
-        limits, cap = rule.limits, self._policy.max_points_per_day
+        limits = rule.limits
         if limits.max_points_per_transaction is not None:
-            most = limits.max_points_per_transaction
-            label = f"At most {plural(most)} for one {_OCCASIONS[self._facts.kind]} by this rule"
-            trim_to(most, StepKind.TRANSACTION_LIMIT, label)
+            most, sentence = limits.max_points_per_transaction, _FOR_ONE[self._facts.kind]
+            trim_to(most, StepKind.TRANSACTION_LIMIT, sentence, most)
         if room.day is not None:
-            most = limits.max_points_per_day or 0
-            label = f"At most {plural(most)} a day by this rule{_left(room.day, most)}"
-            trim_to(room.day, StepKind.DAY_LIMIT, label)
+            sentence = "At most {} a day by this rule"
+            trim_to(room.day, StepKind.DAY_LIMIT, sentence, limits.max_points_per_day)
         if program_room is not None:
-            most = cap or 0
-            label = f"At most {plural(most)} a day in the whole program{_left(program_room, most)}"
-            trim_to(program_room, StepKind.PROGRAM_DAY_LIMIT, label)
+            sentence = "At most {} a day in the whole program"
+            trim_to(program_room, StepKind.PROGRAM_DAY_LIMIT, sentence, self._policy.max_points_per_day)
         if room.budget is not None:
-            most = limits.budget or 0
-            label = f"The rule's budget is {plural(most)}{_left(room.budget, most)}"
-            trim_to(room.budget, StepKind.BUDGET, label)
+            trim_to(room.budget, StepKind.BUDGET, "The rule's budget is {}", limits.budget)
         return points
 
     def _judge_multipliers(

@@ -54,10 +54,6 @@ class Ratio(NamedTuple):
             self.denominator * other.denominator,
         )
 
-    def exceeds(self, other: "Ratio") -> bool:
-        """Tell whether this ratio is greater than another."""
-        return self.numerator * other.denominator > other.numerator * self.denominator
-
     def is_whole(self) -> bool:
         """Tell whether it is a whole number."""
         return self.numerator % self.denominator == 0

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from app.earning.exact import Ratio, amount_of, micros, plural
+from app.earning.exact import Ratio, amount_of, micros, money, plural
+from app.money import format_money
 from app.programs.policy import Rounding
 
 numerators, denominators = st.integers(0, 10**30), st.integers(1, 10**12)
@@ -35,6 +36,15 @@ def fraction(ratio: Ratio) -> Fraction:
 def test_amounts_are_whole_millionths_and_back(amount: str, expected: int) -> None:
     assert micros(Decimal(amount)) == expected
     assert amount_of(expected) == Decimal(amount)
+
+
+@profile(max_examples=300, deadline=None)
+@given(
+    st.integers(0, 10**18) | st.integers(0, 10**8).map(lambda cents: cents * 10_000),
+    st.sampled_from(["EUR", "JPY", "KWD", "CLF"]),
+)
+def test_money_is_told_as_everywhere_else(amount: int, currency: str) -> None:
+    assert money(amount, currency) == format_money(amount_of(amount), currency)
 
 
 @profile(max_examples=200, deadline=None)
