@@ -73,7 +73,13 @@ def test_page_opens_with_the_ready_queries_and_asks_only_its_own_server(
 ) -> None:
     address, seen = server
     page = open_page(address, tmp_path)
-    for title in ("YourProgramAndRules", "MemberAndWhy", "RecordPurchase", "EnrollMember"):
+    for title in (
+        "YourProgramAndRules",
+        "WhatWouldTheyGet",
+        "MemberAndWhy",
+        "RecordPurchase",
+        "EnrollMember",
+    ):
         assert title in page
     assert "API key or member token" in page
     assert "No key" in page
