@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from app import clock
-from app.database import TRANSIENT, retrying, transaction
+from app.database import TRANSIENT, connection, retrying, transaction
 from app.earning.batch import Earned, count, earn, lock
 from app.earning.events import Body, facts
 from app.earning.limits import Waiting
@@ -31,6 +31,11 @@ SELECT e.id, e.member_id, e.kind, e.occurred_at, e.amount, e.store_id, /* scoped
 FROM event_queue q JOIN event e ON e.id = q.event_id
 WHERE q.member_id = ANY($1::uuid[]) AND q.occurred_at <= $4
 ORDER BY q.member_id, q.occurred_at, q.event_id LIMIT $2
+"""
+
+_WAITS = """
+SELECT EXISTS (SELECT FROM event_queue q WHERE q.member_id = $1 AND q.occurred_at <= $2)
+/* scoped by: account */
 """
 
 _DEQUEUE = """
@@ -84,7 +89,11 @@ async def earn_member(program_id: UUID, member_id: UUID, until: datetime) -> Non
         async with transaction() as sql:
             return await _chunk(sql, program_id, [member_id], until)
 
-    await _until_none_are_left(work)
+    async with connection() as sql:
+        # Mostly nothing waits, and then no transaction is needed to find that out.
+        waits = await sql.fetchval(_WAITS, member_id, until)
+    if waits:
+        await _until_none_are_left(work)
 
 
 async def earn_batch(batch: UUID) -> int:
