@@ -298,6 +298,8 @@ def _times(times: int) -> str:
 
 def _minutes(minutes: int) -> str:
     hours, rest = divmod(minutes, 60)
+    if not rest and hours > 24 and not hours % 24:
+        return f"{hours // 24:,} days"
     if rest or not hours:
         return f"{minutes:,} minute{'' if minutes == 1 else 's'}"
     return f"{hours:,} hour{'' if hours == 1 else 's'}"

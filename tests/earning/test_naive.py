@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -28,6 +28,7 @@ from app.earning.ruleset import Facts, RuleSet, Standing
 from app.ids import new_id
 from app.validation import Problems
 from tests.earning.histories import Choose, History, facts_of, make_history
+from tests.earning.making import NothingYet
 from tests.earning.naive import MOST_POINTS, NaiveEvent, NaiveProgram, Result, TooMany
 
 T = TypeVar("T")
@@ -35,13 +36,6 @@ T = TypeVar("T")
 EXAMPLES = 60
 SEEDS = range(600)
 DEEP_HISTORIES = int(os.environ.get("EARNING_HISTORIES", "30000"))
-
-
-class NothingYet:
-    """A database in which nothing has been earned before."""
-
-    async def fetch(self, *_: Any) -> list[Any]:
-        return []
 
 
 @dataclass
