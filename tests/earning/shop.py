@@ -138,6 +138,11 @@ class Shop:
         outcome = await post(self.program, member, EntryKind.REDEEM, points)
         assert outcome.status is Status.APPLIED
 
+    async def spent(self, rule: Rule) -> int:
+        """Return what a rule has given out of its budget."""
+        async with connection() as sql:
+            return await sql.fetchval("SELECT spent FROM earning_budget WHERE rule_id = $1", rule.id)
+
     async def work(self) -> None:
         """Do what workers do: earn everything that waits."""
         for batch in await stamp_all(self.program):

@@ -26,7 +26,8 @@ async def lots(member: MemberRow) -> list[int]:
 async def entries(member: MemberRow) -> list[tuple[str, int, str | None, UUID | None]]:
     async with connection() as sql:
         rows = await sql.fetch(
-            "SELECT kind, amount, reason, source_id FROM ledger_entry WHERE account_id = $1 ORDER BY sequence",
+            "SELECT kind, amount, reason, source_id FROM ledger_entry WHERE account_id = $1"
+            " ORDER BY sequence",
             member.id,
         )
     return [tuple(row) for row in rows]

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from app.database import connection
 from app.earning.rule_service import update_rule
 from app.earning.rules import Frequency, Period, ProductFilter, RuleLimits
 from app.programs.service import update_program
@@ -100,9 +99,9 @@ async def test_others_find_the_room_of_a_budget_that_a_refund_gave_back() -> Non
     assert (await shop.buy(other, total="50")).points == 0
     await shop.refund(event, part(2))
     assert (await shop.buy(other, total="50")).points == 40
-    assert await _spent(rule.id) == 100
+    assert await shop.spent(rule) == 100
     await shop.refund(event)
-    assert await _spent(rule.id) == 40
+    assert await shop.spent(rule) == 40
     await shop.verify()
 
 
@@ -113,9 +112,9 @@ async def test_points_under_a_version_before_the_budget_do_not_give_room() -> No
     member = await shop.member()
     event = await shop.buy(member, total="60")
     await update_rule(shop.program.id, rule.id, {"limits": RuleLimits(budget=100)})
-    assert await _spent(rule.id) == 60
+    assert await shop.spent(rule) == 60
     await shop.refund(event)
-    assert await _spent(rule.id) == 60
+    assert await shop.spent(rule) == 60
     assert (await shop.buy(member, total="60")).points == 40
     await shop.verify()
 
@@ -127,7 +126,7 @@ async def test_a_budget_that_is_set_after_a_refund_counts_what_was_left() -> Non
     event = await shop.buy(member, total="60")
     await shop.refund(event, amount="20")
     await update_rule(shop.program.id, rule.id, {"limits": RuleLimits(budget=100)})
-    assert await _spent(rule.id) == 40
+    assert await shop.spent(rule) == 40
     assert (await shop.buy(member, total="80")).points == 60
     await shop.verify()
 
@@ -181,8 +180,3 @@ async def test_a_rules_own_limit_for_one_purchase_holds_for_the_rest_too() -> No
     assert (await shop.back(event, part(1, "5"))).points == 0
     assert (await shop.back(event, part(1))).points == 10
     await shop.verify()
-
-
-async def _spent(rule_id: object) -> int:
-    async with connection() as sql:
-        return await sql.fetchval("SELECT spent FROM earning_budget WHERE rule_id = $1", rule_id)
