@@ -6,11 +6,14 @@ import lzma
 import os
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from app.database import connection
+from app.earning.rule_service import create_rule
+from app.earning.rules import EventKind, PointsPerAmount, RuleDefinition, RuleStatus
 from app.settings import Settings
 from tests.programs.making import make_program
 
@@ -102,3 +105,42 @@ async def test_rejects_are_written_as_they_came_and_gone_when_there_are_none(set
     code, _, errors = await _laurel(settings, tmp_path, arguments)
     assert (code, errors) == (0, "")
     assert not rejects.exists()
+
+
+async def test_returns_are_told_in_numbers_that_a_second_run_repeats(settings, tmp_path):
+    program = await make_program(currency="GBP", timezone="Europe/London")
+    rule = RuleDefinition("Points", EventKind.PURCHASE, points_per_amount=PointsPerAmount(Decimal(1)))
+    await create_rule(program.id, rule, RuleStatus.ACTIVE)
+    (tmp_path / "f.csv").write_text(
+        HEADER
+        + "1,m,2026-01-02 10:00,A,5,10.00\n"
+        + "C1,m,2026-01-03 10:00,A,-2,12.00\n"
+        + "C2,m,2026-01-04 10:00,A,-4,10.00\n"
+        + "C3,m,2026-01-05 10:00,A,1,10.00\n"
+        + "X1,m,2026-01-05 10:00,A,-1,10.00\n"
+    )
+    arguments = ["f.csv", "--program", program.slug, "--enroll", "--skip-prefix", "X"]
+    arguments += ["--return-prefix", "X", "--return-prefix", "C"]
+    said = []
+    for _ in range(2):
+        code, output, errors = await _laurel(settings, tmp_path, arguments)
+        assert (code, errors) == (0, "")
+        said.append({line[:24].strip(): line[24:] for line in output.splitlines()[:-2]})
+    first, again = said
+    assert (first["Returns imported"], first["Returns there before"]) == ("2", "0")
+    assert (again["Returns imported"], again["Returns there before"]) == ("0", "2")
+    for each in said:
+        assert each["Points of these orders"] == "50"
+        assert each["Pieces taken back"] == "5"
+        assert each["Pieces never bought"] == "1 (no purchase before was found)"
+        assert each["Points taken back"] == "50 (0 of them are owed)"
+        assert each["Points written off"] == "0"
+        assert each["Orders left out"].startswith("1 (1 lines")
+        assert each["Rows turned away"] == "1"
+
+
+async def test_without_returns_nothing_is_said_of_them(settings, tmp_path):
+    program = await make_program()
+    (tmp_path / "f.csv").write_text(HEADER + GOOD)
+    _, output, _ = await _laurel(settings, tmp_path, ["f.csv", "--program", program.slug, "--enroll"])
+    assert "Returns" not in output
