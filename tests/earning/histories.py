@@ -30,7 +30,7 @@ from app.ids import new_id
 from app.programs.policy import MultiplierStacking, ProgramPolicy, Rounding
 from app.tiers.tiers import Factor, Tier
 from tests.earning.making import POLICY, TICK, campaign, rule, tier
-from tests.earning.naive import NaiveEvent, NaiveLine
+from tests.earning.naive_rules import NaiveEvent, NaiveLine
 
 T = TypeVar("T")
 

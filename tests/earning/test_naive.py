@@ -29,7 +29,8 @@ from app.ids import new_id
 from app.validation import Problems
 from tests.earning.histories import Choose, History, facts_of, make_history
 from tests.earning.making import NothingYet
-from tests.earning.naive import MOST_POINTS, NaiveEvent, NaiveProgram, Result, TooMany
+from tests.earning.naive import NaiveProgram
+from tests.earning.naive_rules import MOST_POINTS, NaiveEvent, Result, TooMany
 
 T = TypeVar("T")
 

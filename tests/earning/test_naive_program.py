@@ -10,7 +10,8 @@ import pytest
 
 from app.earning.rules import EventKind, Frequency, Period, Rule, RuleLimits
 from tests.earning.making import NOON, POLICY, campaign, goods, rule, tier
-from tests.earning.naive import NaiveEvent, NaiveLine, NaiveProgram
+from tests.earning.naive import NaiveProgram
+from tests.earning.naive_rules import NaiveEvent, NaiveLine
 
 DAY = timedelta(days=1)
 
