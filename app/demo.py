@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+import structlog
+
 from app import database
 from app.access.keys import add_key, hash_secret
 from app.access.models import ApiKey
@@ -39,6 +41,8 @@ from app.settings import Settings
 from app.stores.reads import StoreRef
 from app.stores.service import create_store
 from app.tiers.service import create_tier, get_tiers, set_member_tier
+
+log = structlog.get_logger(__name__)
 
 PROGRAM = NewProgram(
     slug="demo",
@@ -107,6 +111,7 @@ async def ensure_demo(settings: Settings) -> Demo | None:
             program, _ = await create_program(PROGRAM)
         if await find_event(program.id, _LAST_ORDER) is None:
             await fill(program)
+            log.info("demo.filled", members=MEMBERS)
         key = await _key(settings.data_dir / _KEY_FILE, program.id)
         tokens = MemberTokens(secret_key(settings))
         token = await create_member_token(
