@@ -216,7 +216,8 @@ def same_content(event: Event, prepared: Prepared) -> bool:
     )
 
 
-def _check_id(value: str, what: str, problems: Problems, *field: str) -> None:
+def check_id(value: str, what: str, problems: Problems, *field: str) -> None:
+    """Note what is wrong with an id that stands for itself; `what` is how a sentence calls it."""
     if not 1 <= len(value) <= 255 or not value.isprintable() or value != value.strip():
         problems.add(f"{what} has 1 to 255 printable characters, without spaces around them.", *field)
 
@@ -261,7 +262,7 @@ def _is_common(line: Line, quantity: Decimal) -> bool:
 
 def _check_line(n: int, line: Line, quantity: Decimal, problems: Problems) -> bool:
     """Note what is wrong with a line; return whether its amount can be counted."""
-    _check_id(line.sku, "An SKU", problems, "lines", str(n), "sku")
+    check_id(line.sku, "An SKU", problems, "lines", str(n), "sku")
     for name in ("name", "category", "brand"):
         value = getattr(line, name)
         if value is not None and (len(value) > 1000 or not is_line(value)):
@@ -327,7 +328,7 @@ _WHAT = {
 
 def check_external_id(value: str, problems: Problems) -> None:
     """Note what is wrong with the id that a caller chose."""
-    _check_id(value, "An external id", problems, "external_id")
+    check_id(value, "An external id", problems, "external_id")
     if value.startswith(OWN_PREFIX):
         message = f"Ids that begin with {OWN_PREFIX} are Laurel's own; choose another."
         problems.add(message, "external_id")

@@ -22,6 +22,7 @@ from app.earning.events import (
     MAX_LINES,
     Event,
     check_external_id,
+    check_id,
     check_number,
     check_occurred_at,
     event_from_row,
@@ -277,7 +278,7 @@ def _check_items(items: Sequence[Item], problems: Problems) -> None:
         return
     for n, item in enumerate(items):
         where = ("items", str(n))
-        problems.line(item.sku, 255, *where, "sku")
+        check_id(item.sku, "An SKU", problems, *where, "sku")
         check_number(item.quantity, "A quantity", problems, *where, "quantity", positive=True)
         check_number(item.amount, "An amount", problems, *where, "amount")
 
@@ -343,8 +344,8 @@ async def _run(request: _Request, until: datetime, work: _Work) -> Refunded:
 
 def _replay(request: _Request, known_hash: int, refunded: Refunded) -> Refunded:
     if known_hash != request.hash:
-        message = f"The refund {request.external_id} was recorded before with another content;"
-        message += " it stays as it was."
+        message = f"A refund or a return was recorded before under the id {request.external_id},"
+        message += " with another content; it stays as it was."
         raise Refused([UserError(ErrorCode.IDEMPOTENCY_CONFLICT, message, ("external_id",))])
     return refunded
 
