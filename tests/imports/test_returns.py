@@ -23,13 +23,19 @@ from tests.imports.worlds import Chance
 _ONE_EACH = World([Rule(name="Points", per=Fraction(1))])
 
 
+_TELLING = {12457, 12473, 12924, 13208, 13534, 16652}
+"""Members with the same goods twice in one order, in two orders of a minute, or in the minute of a return."""
+
+
 @pytest.fixture(scope="module")
 def some_members(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A year of every fortieth member of a real shop: 103 members, 526 orders, 99 returns among them."""
-    target = tmp_path_factory.mktemp("slice") / "some.csv"
-    return slice_of(
-        retail_file(), target, lambda row: bool(row["CustomerID"]) and int(float(row["CustomerID"])) % 40 == 7
-    )
+    """A year of every fortieth member of a real shop, and of a few who tell rules of matching apart."""
+
+    def wanted(row: dict[str, str]) -> bool:
+        member = int(float(row["CustomerID"] or 0))
+        return bool(member) and (member % 40 == 7 or member in _TELLING)
+
+    return slice_of(retail_file(), tmp_path_factory.mktemp("slice") / "some.csv", wanted)
 
 
 def _rows(path: Path) -> list[str]:
@@ -285,14 +291,12 @@ def _whole_worlds(rows: Sequence[str]) -> dict[str, World]:
             ],
             cap=5000,
         ),
-        "made up, 1": Chance(1001, orders).world(),
-        "made up, 2": Chance(1002, orders).world(),
-        "made up, 3": Chance(1003, orders).world(),
+        "made up": Chance(1001, orders).world(),
     }
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(4))
 async def test_a_year_of_a_whole_shop_comes_to_what_a_second_calculation_says(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
