@@ -1,12 +1,15 @@
 """What several awards of one purchase keep together, also where less earns more."""
 
+from datetime import date
 from decimal import Decimal
 
 import pytest
 
+from app.database import connection
 from app.earning.rules import ProductFilter
+from app.ledger.reads import get_balances
 from tests.earning.shop import Shop, line, part
-from tests.helpers import rolling, set_now
+from tests.helpers import policy_of, rolling, set_now
 
 NOON = (2026, 3, 2, 12)
 
@@ -79,6 +82,51 @@ async def test_points_that_are_given_again_pay_what_is_owed() -> None:
     await shop.refund(event)
     await shop.refund(other)
     assert await shop.net(member) == [-286]
+    await shop.verify()
+
+
+@pytest.mark.parametrize("day", [9, 10, 11])
+async def test_points_are_given_again_until_the_last_day_of_the_first_time(
+    monkeypatch: pytest.MonkeyPatch, day: int
+) -> None:
+    set_now(monkeypatch, 2026, 1, 10)
+    shop = await Shop.open(expiry=rolling(1))
+    await lavish(shop)
+    member = await shop.member()
+    event = await shop.buy(member, line("60", "toy", "6"), "40")
+    async with connection() as sql:
+        (last,) = await sql.fetchrow("SELECT max(expires_on) FROM lot WHERE account_id = $1", member.id)
+    await shop.refund(event, part(2))
+    set_now(monkeypatch, 2026, 2, day)
+    late = date(2026, 2, day) > last
+    assert late is (day == 11)
+    refund = await shop.back(event, part(1, "2"))
+    assert refund.points == (6 if late else -74)
+    assert await shop.net(member) == [-6 if late else 80]
+    set_now(monkeypatch, 2026, 2, 20)
+    assert await shop.net(member) == [-6 if late else 0]
+    await shop.verify()
+
+
+async def test_points_that_are_given_again_wait_until_those_of_the_first_time_would_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, *NOON)
+    shop = await Shop.open(pending_days=14)
+    await lavish(shop)
+    member = await shop.member()
+    event = await shop.buy(member, line("60", "toy", "6"), "40")
+    await shop.refund(event, part(2))
+    await shop.refund(event, part(1, "2"))
+    (found,) = await get_balances(await policy_of(shop.program), [member.id])
+    assert found
+    assert (found.available, found.pending) == (0, 80)
+    set_now(monkeypatch, 2026, 3, 16)
+    (found,) = await get_balances(await policy_of(shop.program), [member.id])
+    assert found
+    assert (found.available, found.pending) == (80, 0)
+    await shop.refund(event)
+    assert await shop.net(member) == [0]
     await shop.verify()
 
 

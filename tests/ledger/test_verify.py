@@ -430,11 +430,27 @@ UNPROVEN = {
     "lot.matures_on",  # once it has matured
     "lot.pending",  # once it is used up
     "ledger_entry.request_hash",  # the caller's
+    "award.day",  # once nothing of it is left
+    "event_outcome.rules_version",  # a version's rules may be those of the next
+}
+_EVENTS = "event_id IN (SELECT id FROM event WHERE member_id = $1)"
+# By table: which of its rows are in a member's books.
+OWN = {
+    "account": "id = $1",
+    "ledger_entry": "account_id = $1",
+    "lot": "account_id = $1",
+    "allocation": "account_id = $1",
+    "earning_counter": "member_id = $1",
+    "event_outcome": _EVENTS,
+    "award": _EVENTS,
+    "refund": _EVENTS,
+    "refund_award": _EVENTS,
+    "earning_budget": f"rule_id IN (SELECT rule_id FROM award WHERE {_EVENTS})",
 }
 NUMBERS = """
 SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
 WHERE table_schema = 'public' AND data_type IN ('bigint', 'date', 'boolean')
-  AND table_name IN ('account', 'ledger_entry', 'lot', 'allocation') ORDER BY 1, 2
+  AND table_name = ANY($1::text[]) ORDER BY 1, 2
 """
 
 
@@ -443,12 +459,11 @@ async def test_every_number_in_the_books_is_proven_or_guarded(books: Books) -> N
     """Change every number of every row a little: the database refuses it, or a check finds it."""
     unseen: dict[str, list[str]] = {}
     async with connection() as sql:
-        for table, column, kind in await sql.fetch(NUMBERS):
-            owner = "id" if table == "account" else "account_id"
+        for table, column, kind in await sql.fetch(NUMBERS, list(OWN)):
             # How much of a clawback was written off is told by its amount alone.
             but = "AND kind <> 'CLAWBACK'" if (table, column) == ("ledger_entry", "amount") else ""
             rows = await sql.fetch(
-                f"SELECT ctid::text FROM {table} WHERE {owner} = $1 {but}", books.member.id
+                f"SELECT ctid::text FROM {table} WHERE {OWN[table]} {but}", books.member.id
             )
             change = f"NOT {column}" if kind == "boolean" else f"{column} + 1"
             for row in rows:
