@@ -52,9 +52,12 @@ class Policy:
 
     @property
     def sentence(self) -> str:
-        """The policy as the last sentence of a field's description."""
+        """The policy as the last sentence of a field's description; none where it is the parent's.
+
+        Most fields need what the field that leads to them needs: to say so on each is noise.
+        """
         if self.reach is Reach.PARENT:
-            return "Needs what the field that leads here needs."
+            return ""
         if self.reach is Reach.TYPE:
             return "Needs what the type of the object needs."
         if not self.scopes:

@@ -111,7 +111,7 @@ class Award(Node):
 class RuleOutcome:
     rule_version: int = strawberry.field(description="The version of the rule that decided.")
     paid: bool = strawberry.field(description="Whether it gave points, or multiplied those of others.")
-    reason: Reason = strawberry.field(description="Why, for programs.")
+    reason: Reason = strawberry.field(description="Why, as a code for your software.")
     message: str = strawberry.field(description="Why, for people: a sentence, or two.")
     points: Points = strawberry.field(
         description="What it gave; 0 for a multiplier: what it added is in the points of the other rules."

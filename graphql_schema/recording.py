@@ -111,7 +111,7 @@ class ActionInput:
 
 
 @planned
-@strawberry.input(one_of=True, description="An event of one kind.")
+@strawberry.input(one_of=True, description="A purchase, or an action. Visits come in by checkIn.")
 class EventInput:
     purchase: PurchaseInput | None = strawberry.field(description="A purchase.", default=strawberry.UNSET)
     action: ActionInput | None = strawberry.field(

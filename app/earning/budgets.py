@@ -5,7 +5,8 @@ import asyncpg
 from app.earning.rules import Rule
 
 _NEW = """
-INSERT INTO earning_budget (rule_id, since_version, initial, spent) VALUES ($1, $2, 0, 0) /* scoped by: rule */
+INSERT INTO earning_budget (rule_id, since_version, initial, spent) VALUES ($1, $2, 0, 0)
+/* scoped by: rule */
 """
 
 _OPEN = """

@@ -159,9 +159,9 @@ def not_meant(
         micros: the amount that its minimum is compared with, in millionths.
     """
     if rule.starts_at is not None and facts.occurred_at < rule.starts_at:
-        return Verdict(Reason.NOT_STARTED, "The rule had not started yet.")
+        return Verdict(Reason.NOT_STARTED, "It happened before the rule starts.")
     if rule.ends_at is not None and facts.occurred_at >= rule.ends_at:
-        return Verdict(Reason.ENDED, "The rule had ended.")
+        return Verdict(Reason.ENDED, "It happened after the rule ends.")
     if rule.tiers and standing.tier_id not in rule.tiers:
         return Verdict(Reason.NOT_IN_AUDIENCE, "The rule is for members of other tiers.")
     if rule.stores and facts.store_id not in rule.stores:
@@ -283,7 +283,7 @@ class _Evaluation:
             label = _ROUNDED[self._policy.rounding]
             steps.append(Step(StepKind.ROUNDING, label, steps[-1].after, Decimal(desired)))
         if not desired:
-            self._note(rule, Verdict(Reason.ROUNDED_TO_ZERO, "It came to less than one point."))
+            self._note(rule, Verdict(Reason.ROUNDED_TO_ZERO, "Less than one point."))
             return None
         points = self._trimmed(rule, desired, room, program_room, steps)
         if points:
@@ -397,14 +397,14 @@ class _Evaluation:
             if rule.factor is None:
                 continue
             if rule.id in used:
-                message = "It multiplied what other rules gave."
+                message = "Multiplies what other rules give."
                 verdicts[rule.id] = Verdict(Reason.PAID, message)
             elif all(self._multipliers[n] is not rule for n in parts):
                 names = [winner.name for n in parts if (winner := self._multipliers[n]) is not None]
                 message = f"Another multiplier counts instead: {_listed(names)}."
                 verdicts[rule.id] = Verdict(Reason.REPLACED, message)
             else:
-                message = "There was nothing to multiply: no rule gave points for the amount that it is for."
+                message = "Nothing to multiply: no rule gives points for the amount that it is for."
                 verdicts[rule.id] = Verdict(Reason.ROUNDED_TO_ZERO, message)
 
 
@@ -435,7 +435,7 @@ def _listed(names: Iterable[str]) -> str:
 def _paid(award: Award) -> Verdict:
     if award.points:
         trimmed = "" if award.points == award.desired else f"; without limits it would be {award.desired:,}"
-        return Verdict(Reason.PAID, f"It gave {plural(award.points)}{trimmed}.")
+        return Verdict(Reason.PAID, f"{plural(award.points)}{trimmed}.")
     last = award.steps[-1]
     reason = Reason.BUDGET_SPENT if last.kind is StepKind.BUDGET else Reason.DAY_LIMIT_REACHED
     return Verdict(reason, f"{last.label}.")

@@ -32,7 +32,9 @@ class Explained(NamedTuple):
 
 
 def explain(rule_set: RuleSet, facts: Facts, standing: Standing, rooms: Rooms) -> Explained:
-    """Return what an event earns, with the outcome of every rule that is not archived, in the rules' order.
+    """Return what an event earns, with the outcome of every rule that is not archived.
+
+    Outcomes are in the order of the rules, those for other actions last.
 
     Args: as `evaluate` takes them.
 
@@ -52,12 +54,14 @@ def explain(rule_set: RuleSet, facts: Facts, standing: Standing, rooms: Rooms) -
         for rule in rule_set.every
         if rule.definition.trigger is facts.kind
     ]
+    # Rules for other actions say the least.
+    outcomes.sort(key=lambda outcome: outcome.reason is Reason.OTHER_ACTION)
     return Explained(awards, outcomes)
 
 
 _IDLE = {
-    RuleStatus.DRAFT: "The rule was a draft.",
-    RuleStatus.PAUSED: "The rule was paused.",
+    RuleStatus.DRAFT: "The rule is not switched on: a draft.",
+    RuleStatus.PAUSED: "The rule is not switched on: paused.",
 }
 
 

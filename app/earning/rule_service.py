@@ -27,6 +27,8 @@ _RULE = (
     "SELECT id, version, status, definition, created_at, updated_at FROM earning_rule WHERE program_id = $1"
 )
 
+_TWIN = f"{_RULE} AND status = $2 AND status <> 'ARCHIVED' AND definition = $3 ORDER BY id LIMIT 1"
+
 _NEW_RULE = """
 INSERT INTO earning_rule (id, program_id, version, status, trigger, definition, created_at, updated_at)
 VALUES ($1, $2, 1, $3, $4, $5, $6, $6)
@@ -40,24 +42,28 @@ VALUES ($1, $2, $3, $4, $5, $6)
 
 
 async def create_rule(program_id: UUID, definition: RuleDefinition, status: RuleStatus) -> Rule:
-    """Set up a rule, version 1.
+    """Set up a rule, version 1; one that is the same in everything is not made again, but answered with.
+
+    A rule has no name of the caller's to know a repetition by, and a twin would pay everybody twice.
 
     Raises:
         Refused: the definition makes no sense (every reason), or there are MAX_RULES rules.
     """
     now = clock.now()
     rule = Rule(new_id(), 1, status, definition.tidy(), now, now)
-    await retrying(lambda: _insert(program_id, rule, definition))
-    return rule
+    return await retrying(lambda: _insert(program_id, rule, definition))
 
 
-async def _insert(program_id: UUID, rule: Rule, sent: RuleDefinition) -> None:
+async def _insert(program_id: UUID, rule: Rule, sent: RuleDefinition) -> Rule:
     definition, status, now = rule.definition, rule.status, rule.created_at
     encoded = msgspec.json.encode(definition)
     async with transaction() as sql:
         version = await bump(sql, program_id)
         # As it was sent: what is wrong is told by its place in there.
         await _check(sql, program_id, sent, now)
+        twin = await sql.fetchrow(_TWIN, program_id, status, encoded)
+        if twin is not None:
+            return rule_from_row(twin)
         live = await sql.fetchval(
             "SELECT count(*) FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'", program_id
         )
@@ -69,6 +75,7 @@ async def _insert(program_id: UUID, rule: Rule, sent: RuleDefinition) -> None:
         )  # fmt: skip
         await sql.execute(_NEW_VERSION, rule.id, 1, status, encoded, now, version)
         await open_budget(sql, rule)
+    return rule
 
 
 async def _check(

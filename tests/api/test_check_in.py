@@ -81,7 +81,7 @@ async def test_member_checks_in_and_is_told_the_points_and_the_new_balance(
     assert [event[name] for name in said] == ["CHECK_IN", "PROCESSED", None, None, 10, {}]
     assert event["store"] == {"id": store["id"]}
     assert event["explanation"] == [
-        {"reason": "PAID", "paid": True, "points": 10, "message": "It gave 10 points.",
+        {"reason": "PAID", "paid": True, "points": 10, "message": "10 points.",
          "rule": {"name": "Come by"}},
     ]  # fmt: skip
     assert await visits(world) == [{"id": event["id"], "kind": "CHECK_IN", "points": 10}]

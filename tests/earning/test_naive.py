@@ -133,7 +133,8 @@ def check_explanation(programs: Programs, told: Told, expected: Result) -> None:
     """Every rule for the kind of event says why, and PAID says the truth."""
     explained = explain(programs.rule_set, told.facts, told.standing, told.rooms)
     assert explained.awards == told.awards
-    assert [each.rule_id for each in explained.outcomes] == [
+    in_order = sorted(explained.outcomes, key=lambda each: programs.rule_set.compiled[each.rule_id].number)
+    assert [each.rule_id for each in in_order] == [
         rule.id
         for rule in programs.rule_set.every
         if rule.definition.trigger is told.facts.kind and rule.status is not RuleStatus.ARCHIVED
