@@ -17,6 +17,7 @@ from app.imports.summary import ReturnsSummary, Summary
 from tests.helpers import find_differences
 from tests.imports.data import RICH_COLUMNS, retail_file, slice_of
 from tests.imports.independent import Calculation, Campaign, Given, Result, Rule, World, orders_of
+from tests.imports.made_up import made_up_file
 from tests.imports.setting_up import books_of, differences, expected_books, set_up, spend_everything
 from tests.imports.worlds import Chance
 
@@ -77,12 +78,20 @@ async def _compare(path: Path, world: World, monkeypatch: pytest.MonkeyPatch) ->
     assert await find_differences(program_id) == []
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 async def test_a_year_of_some_members_comes_to_what_a_second_calculation_says(
     some_members: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     world = Chance(seed, orders_of(_rows(some_members), "UTC")).world()
     await _compare(some_members, world, monkeypatch)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_shop_where_everything_happens_comes_to_what_a_second_calculation_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    path = made_up_file(tmp_path / "made-up.csv", seed)
+    await _compare(path, Chance(seed, orders_of(_rows(path), "UTC")).world(), monkeypatch)
 
 
 @pytest.mark.parametrize("debt_limit", [0, 50, 1_000_000])
