@@ -1,13 +1,11 @@
 """Reading a file of purchases and returns: columns, values, orders. Nothing here knows of a database."""
 
 import csv
-import gc
 import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -17,7 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from app.imports.errors import ImportFileError
-from app.imports.rows import Reject, is_escaped, open_text, rejected_rows
+from app.imports.rows import Reject, is_escaped, open_text, rejected_rows, uncollected
 from app.imports.values import Amounts, Ids, ReturnedAmounts, Texts, Times
 
 COLUMNS = (
@@ -216,22 +214,6 @@ def _time_of(order: Order) -> datetime:
     return order.occurred_at
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector from going through ever more rows, none of which is garbage.
-
-    It would take half of the time, then and whenever it comes by later.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_enabled:
-            gc.enable()
-
-
 def read_purchases(
     path: Path,
     columns: dict[str, str],
@@ -268,7 +250,7 @@ def read_purchases(
 
     def read(errors: str) -> _Orders:
         text, raw = open_text(path, errors)
-        with raw, text, _uncollected():
+        with raw, text, uncollected():
             return _read(text, raw.tell, begin, tuple(skip_prefixes), advance)
 
     try:

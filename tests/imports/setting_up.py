@@ -36,7 +36,8 @@ from app.programs.policy import MultiplierStacking, Rounding
 from app.tiers.inputs import NewTier
 from app.tiers.service import create_tier, set_member_tier
 from tests.helpers import set_now
-from tests.imports.independent import Result, Rule, World
+from tests.imports.independent import Result
+from tests.imports.world import Rule, World
 from tests.programs.making import make_program
 
 _BEFORE = (2010, 11, 1)

@@ -17,7 +17,8 @@ from app.imports.service import import_purchases
 from app.ledger.verify import verify
 from app.programs.policy import Rounding
 from tests.imports.data import COLUMNS, retail_file, slice_of
-from tests.imports.independent import Calculation, Rule, World, orders_of
+from tests.imports.independent import Calculation, orders_of
+from tests.imports.world import Rule, World
 from tests.programs.making import make_program
 
 LONDON = ZoneInfo("Europe/London")

@@ -15,11 +15,12 @@ from app.imports.purchases import Order, read_purchases
 from app.imports.service import import_purchases
 from app.imports.summary import ReturnsSummary, Summary
 from tests.helpers import find_differences
+from tests.imports.chance import Chance
 from tests.imports.data import RICH_COLUMNS, retail_file, slice_of
-from tests.imports.independent import Calculation, Campaign, Given, Result, Rule, World, orders_of
+from tests.imports.independent import Calculation, Result, orders_of
 from tests.imports.made_up import made_up_file
 from tests.imports.setting_up import books_of, differences, expected_books, set_up, spend_everything
-from tests.imports.worlds import Chance
+from tests.imports.world import Campaign, Given, Rule, World
 
 _ONE_EACH = World([Rule(name="Points", per=Fraction(1))])
 

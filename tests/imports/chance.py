@@ -1,4 +1,4 @@
-"""Worlds to import a retailer's orders into: rule sets with everything that rules can say."""
+"""Worlds by chance, to import a retailer's orders into: rule sets with everything that rules can say."""
 
 import random
 from collections import Counter
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
-from tests.imports.independent import Campaign, Given, Order, Rule, World
+from tests.imports.independent import Order
+from tests.imports.world import Campaign, Given, Rule, World
 
 _FIRST, _DAYS = datetime(2010, 12, 1, tzinfo=UTC), 374
 _ZONES = (
