@@ -30,6 +30,9 @@ REQUEST_SECONDS = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 ERRORS = Counter("laurel_errors_total", "Unexpected errors; each is in the log.", ["where"])
+USER_ERRORS = Counter(
+    "laurel_user_errors_total", "What callers were told to put right, in userErrors.", ["code"]
+)
 RATE_LIMITED = Counter("laurel_rate_limited_total", "Requests that were answered with 429.")
 POINTS_EARNED = Counter("laurel_points_earned_total", "Points granted by rules, pending ones included.")
 POINTS_TAKEN_BACK = Counter("laurel_points_taken_back_total", "Points that refunds took back.")

@@ -12,7 +12,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from app import errors as app_errors
 from app.errors import Denied, Refused, Unavailable
-from app.metrics import ERRORS
+from app.metrics import ERRORS, USER_ERRORS
 from graphql_schema.access import INHERITED, object_type
 
 log = structlog.stdlib.get_logger("laurel.graphql")
@@ -68,7 +68,9 @@ def field_path(field: Iterable[str] | None) -> list[str] | None:
 
 
 def user_errors(errors: Sequence[app_errors.UserError], *prefix: str) -> list[UserError]:
-    """Return services' errors as a payload gives them, their fields under `prefix`."""
+    """Return services' errors as a payload gives them, their fields under `prefix`; count them."""
+    for error in errors:
+        USER_ERRORS.labels(error.code.value).inc()
     return [
         UserError(
             code=UserErrorCode(error.code.value),

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
+import structlog
 from graphql import GraphQLError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -226,7 +227,9 @@ class GraphQLView(GraphQL[Context, None]):
         started = time.perf_counter()
         result = await self._run(payload, context, allowed)
         outcome = "ok" if not result.errors else str((result.errors[0].extensions or {}).get("code"))
-        self._observe(self._operation_name(payload), outcome, time.perf_counter() - started)
+        operation = self._operation_name(payload)
+        self._observe(operation, outcome, time.perf_counter() - started)
+        _tell_the_log(principal, operation, outcome, result.data)
         return self._encoded(result, media)
 
     def _operation_name(self, payload: Mapping[str, Any]) -> str | None:
@@ -300,3 +303,20 @@ class GraphQLView(GraphQL[Context, None]):
             # A scalar gave away what JSON cannot say: ours to mend, so it is masked and logged.
             masked = unexpected(error).formatted
             return orjson.dumps({"data": None, "errors": [masked]})
+
+
+def _tell_the_log(
+    principal: Principal, operation: str | None, outcome: str, data: Mapping[str, Any] | None
+) -> None:
+    """Add to the request's log line what an HTTP status does not tell: who asked for what, and its errors."""
+    told: dict[str, Any] = {"credential": principal.credential}
+    if principal.program_id is not None:
+        told["program"] = str(principal.program_id)
+    if operation is not None:
+        told["operation"] = operation
+    if outcome != "ok":
+        told["outcome"] = outcome
+    payloads = [each for each in (data or {}).values() if isinstance(each, dict)]
+    if user_errors := sum(len(payload.get("userErrors") or ()) for payload in payloads):
+        told["user_errors"] = user_errors
+    structlog.contextvars.bind_contextvars(**told)

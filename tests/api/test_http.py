@@ -324,6 +324,19 @@ async def test_request_id_comes_back_and_is_in_the_log(api: Api) -> None:
     assert line["duration_ms"] >= 0
 
 
+@pytest.mark.usefixtures("requests_logged")
+async def test_log_tells_who_asked_for_what_and_how_many_errors_they_were_told(world: World) -> None:
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        await world.call(
+            'mutation Sale { recordPurchase(input: {member: {externalId: "nobody"}, externalId: "x",'
+            ' amount: "1"}) { userErrors { code } } }'
+        )
+    (line,) = [line for line in logs if line["event"] == "request"]
+    assert (line["operation"], line["user_errors"], line["program"]) == ("Sale", 1, str(world.program_id))
+    assert line["credential"]
+    assert "outcome" not in line
+
+
 @pytest.mark.parametrize("sent", ["a b", "x" * 65, 'id"; drop', "é"])
 async def test_request_id_that_would_spoil_the_log_is_replaced(api: Api, sent: str) -> None:
     response = await api.http.post("/graphql", json={"query": HELLO}, headers={"x-request-id": sent.encode()})
