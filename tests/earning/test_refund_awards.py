@@ -68,6 +68,28 @@ async def test_points_are_given_again_where_less_earns_more_and_taken_once_more(
     await shop.verify()
 
 
+async def test_what_was_given_again_last_is_taken_first() -> None:
+    shop = await Shop.open()
+    await lavish(shop)
+    await shop.rule("0.1", products=ProductFilter(("hat",)), minimum_amount=Decimal(50))
+    member = await shop.member()
+    event = await shop.buy(member, line("60", "toy", "6"), line("60", "hat", "6"), "80")
+    assert event.points == 172
+    refunds = [await shop.back(event, each) for each in (part(3), part(1, "2"), part(2, "2"), part(1, "3"))]
+    assert [each.points for each in refunds] == [160, -74, -74, 60]
+    async with connection() as sql:
+        again = await sql.fetchval(
+            "SELECT reference FROM refund_award WHERE refund_id = $1 AND points < 0", refunds[2].id
+        )
+        taken = await sql.fetch(
+            "SELECT reference, points FROM refund_award WHERE refund_id = $1", refunds[3].id
+        )
+    assert [tuple(row) for row in taken] == [(again, 60)]
+    await shop.refund(event)
+    assert await shop.net(member) == [0]
+    await shop.verify()
+
+
 async def test_points_that_are_given_again_pay_what_is_owed() -> None:
     shop = await Shop.open()
     await lavish(shop)

@@ -1,12 +1,17 @@
 """Refunds told twice, and many at once: each happens once, and together they take no more than there was."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import pytest
 
+from app.database import transaction
+from app.earning import refunding
 from app.earning.events import Event, Incoming
 from app.earning.recording import record_now
 from app.earning.refunding import EventRef, refund_purchase
@@ -101,6 +106,30 @@ async def test_what_was_refused_can_be_put_right_under_the_same_id() -> None:
     assert await shop.refused(event, part(1, "2"), name="r1") == [("INVALID", "lines", "0", "quantity")]
     refunded = await shop.refund(event, part(1), name="r1")
     assert (refunded.replayed, refunded.refunds[0].points) == (False, 60)
+
+
+async def test_what_the_database_did_not_keep_is_done_again_and_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shop = await Shop.open()
+    await shop.rule()
+    member = await shop.member()
+    await shop.buy(member, line("60", "toy", "2"), at=datetime(2026, 3, 2, tzinfo=UTC))
+    failures = [asyncpg.SerializationError("try again"), asyncpg.DeadlockDetectedError("and again")]
+
+    @asynccontextmanager
+    async def failing() -> AsyncIterator[asyncpg.Connection]:
+        async with transaction() as sql:
+            yield sql
+            if failures:
+                raise failures.pop()
+
+    monkeypatch.setattr(refunding, "transaction", failing)
+    returned = await shop.returned(member, ("toy", "3"))
+    assert not failures
+    assert ([each.points for each in returned.refunds], len(returned.unmatched)) == ([60], 1)
+    assert await shop.net(member) == [0]
+    await shop.verify()
 
 
 async def test_other_programs_have_ids_of_their_own() -> None:

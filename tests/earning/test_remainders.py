@@ -264,6 +264,16 @@ def test_the_rest_earns_by_the_lines_that_are_left() -> None:
     assert rest.would_earn(rules, NOBODY, NO_LIMITS) == {}
 
 
+def test_goods_that_are_all_back_earn_no_fixed_points_any_more() -> None:
+    gift, base = rule(fixed=10, products=goods("shoes")), rule("1")
+    rest = rest_of(bought(("60", "2", "shoes"), ("40", "1", "socks")))
+    back(rest, part(1, "1", "1"))
+    assert rest.would_earn(rule_set(gift, base), NOBODY, NO_LIMITS) == {gift.id: 10, base.id: 99}
+    # Even where less was refunded than was paid.
+    back(rest, part(1, "1", "1"))
+    assert rest.would_earn(rule_set(gift, base), NOBODY, NO_LIMITS) == {base.id: 98}
+
+
 def test_the_rest_earns_nothing_for_an_amount_that_went_back_for_no_line() -> None:
     base = rule("1")
     rest = rest_of(bought(("60", "1"), ("40", "1")))
