@@ -141,30 +141,39 @@ class _Batch:
         self.granted: list[_Granted] = []
         self.contexts: list[bytes | None] = []
 
-    def earn(self, event: Waiting, candidates: Sequence[Candidate], standing: Standing) -> None:
-        """Decide what an event earns, and count it."""
+    def earn(
+        self, event: Waiting, rules: RuleSet, candidates: Sequence[Candidate], standing: Standing
+    ) -> None:
+        """Decide what an event earns by the rules of its time, and count it."""
         rooms = self.book.rooms(event)
-        awards, rejection = self._decide(event, candidates, standing, rooms)
+        awards, rejection = self._decide(event, rules, candidates, standing, rooms)
         points = sum(award.points for award in awards)
         if points:
             self._held[event.member_id] += points
-            self.book.take(event, self._rules, awards)
+            self.book.take(event, rules, awards)
         day = self.book.place(event).day
-        self.granted += [_Granted(event, award, day, *self._days(award)) for award in awards]
+        self.granted += [
+            _Granted(event, award, day, *days_of(rules, award.rule_id, self._today)) for award in awards
+        ]
         self.earned.append(Earned(points, rejection))
         # What was turned away was decided by no rule.
         context = None if rejection else encode(Context.of(self._rules.policy, standing, rooms.kept()))
         self.contexts.append(context)
 
     def _decide(
-        self, event: Waiting, candidates: Sequence[Candidate], standing: Standing, rooms: Rooms
+        self,
+        event: Waiting,
+        rules: RuleSet,
+        candidates: Sequence[Candidate],
+        standing: Standing,
+        rooms: Rooms,
     ) -> tuple[Sequence[Award], str | None]:
         """Return what an event earns, or why it earns nothing and never will."""
         rejection = why_not(self._locked.status.get(event.member_id))
         if rejection is not None:
             return (), rejection
         try:
-            awards = evaluate(self._rules, event.facts, standing, rooms, candidates=candidates)
+            awards = evaluate(rules, event.facts, standing, rooms, candidates=candidates)
             if self._held.get(event.member_id, 0) + sum(award.points for award in awards) > MAX_POINTS:
                 raise TooManyPoints
         except TooManyPoints:
@@ -174,9 +183,6 @@ class _Batch:
             log.exception("event_not_processed", event_id=str(event.id))
             return (), f"It could not be processed; the log says more about event {event.id}."
         return awards, None
-
-    def _days(self, award: Award) -> tuple[date, date]:
-        return days_of(self._rules, award.rule_id, self._today)
 
 
 def days_of(rule_set: RuleSet, rule_id: UUID, today: date) -> tuple[date, date]:
@@ -209,11 +215,12 @@ async def earn(
         What became of each event, in the same order; `count` it once it is committed.
     """
     batch = _Batch(locked, moment)
-    candidates = [locked.rule_set.candidates(event.facts) for event in events]
+    rules = await rulesets.then(sql, locked.rule_set, [event.facts for event in events])
+    candidates = [each.candidates(event.facts) for each, event in zip(rules, events, strict=True)]
     met = await standings(sql, locked.rule_set, events)
     await batch.book.read(sql, zip(events, candidates, strict=True))
-    for event, each, standing in zip(events, candidates, met, strict=True):
-        batch.earn(event, each, standing)
+    for each in zip(events, rules, candidates, met, strict=True):
+        batch.earn(*each)
     await _keep(sql, locked.rule_set.policy, events, batch, moment)
     return batch.earned
 

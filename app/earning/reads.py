@@ -113,14 +113,15 @@ async def get_explanations(program_id: UUID, event_ids: Sequence[UUID]) -> list[
     """
     async with connection() as sql:
         rows = await sql.fetch(_DECIDED, program_id, list(event_ids))
-        decided = [(event_from_row(row), row["rules_version"], decode(row["context"])) for row in rows]
-        contexts = {version: context for _, version, context in decided}
-        rule_sets = await rulesets.all_past(sql, program_id, contexts) if contexts else {}
+        events = [event_from_row(row) for row in rows]
+        decided = [
+            rulesets.Decided(row["rules_version"], event.facts(), decode(row["context"]))
+            for row, event in zip(rows, events, strict=True)
+        ]
+        rule_sets = await rulesets.past(sql, program_id, decided)
     outcomes = {}
-    for event, version, context in decided:
-        outcomes[event.id] = explain(
-            rule_sets[version], event.facts(), context.standing, context.rooms
-        ).outcomes
+    for event, (_, facts, context), rule_set in zip(events, decided, rule_sets, strict=True):
+        outcomes[event.id] = explain(rule_set, facts, context.standing, context.rooms).outcomes
         # A thousand rules for a hundred events take most of a second: others get their turn between two.
         await asyncio.sleep(0)
     return [outcomes.get(event_id, []) for event_id in event_ids]

@@ -397,7 +397,7 @@ async def _take_back(
     refund_id = new_id()
     moves: list[_Move] = []
     if awards:
-        rule_set, context = await _receipt(sql, policy, decided, awards)
+        rule_set, context = await _receipt(sql, policy, event, decided, awards)
         awards.sort(key=lambda award: rule_set.compiled[award.rule_id].number)
         earned = rest.would_earn(rule_set, context.standing, context.rooms)
         kept = targets({award.rule_id: award.points for award in awards}, earned)
@@ -432,12 +432,18 @@ async def _take_back(
 
 
 async def _receipt(
-    sql: asyncpg.Connection, policy: ProgramPolicy, decided: asyncpg.Record, awards: Sequence[_Award]
+    sql: asyncpg.Connection,
+    policy: ProgramPolicy,
+    event: Event,
+    decided: asyncpg.Record,
+    awards: Sequence[_Award],
 ) -> tuple[RuleSet, Context]:
     """Return the rules and the context that decided what a purchase earned."""
     if decided["rules_version"] is not None:
         context = decode(decided["context"])
-        return await rulesets.past(sql, policy.program_id, decided["rules_version"], context), context
+        by = rulesets.Decided(decided["rules_version"], event.facts(), context)
+        (rule_set,) = await rulesets.past(sql, policy.program_id, [by])
+        return rule_set, context
     # Recorded before receipts were kept: then the awards' own versions are all that there is to go by.
     versions = [(award.rule_id, award.rule_version) for award in awards]
     return await rulesets.of_versions(sql, policy, versions), PLAIN

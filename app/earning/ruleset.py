@@ -199,6 +199,8 @@ class RuleSet:
         every: all rules that are not archived, in the order in which limits are spent: highest
             priority first, then the oldest.
         looks_at_lines: whether an active rule asks what was bought.
+        made_at, changed_at: when the first of a program's rules was made, and when one changed last; what
+            happened in between may go by other versions.
     """
 
     __slots__ = (
@@ -212,10 +214,12 @@ class RuleSet:
         "_skus",
         "_start",
         "_tiers",
+        "changed_at",
         "compiled",
         "every",
         "has_actions",
         "looks_at_lines",
+        "made_at",
         "policy",
     )
 
@@ -225,8 +229,11 @@ class RuleSet:
         rules: Iterable[Rule],
         tiers: Sequence[Tier] = (),
         campaigns: Sequence[Campaign] = (),
+        made_at: datetime | None = None,
+        changed_at: datetime | None = None,
     ) -> None:
         self.policy = policy
+        self.made_at, self.changed_at = made_at, changed_at or made_at
         self.every = sorted(
             (rule for rule in rules if rule.status is not RuleStatus.ARCHIVED),
             key=lambda rule: (-rule.definition.priority, rule.created_at, rule.id),

@@ -1,8 +1,8 @@
 """Compiled rule sets, kept in memory for as long as their version is the program's."""
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Hashable, Sequence
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -10,18 +10,21 @@ import msgspec
 
 from app.campaigns.reads import load_campaigns
 from app.earning.receipts import Context
+from app.earning.rule_history import RuleHistory, RuleVersion, goes_by_today
 from app.earning.rules import Rule, RuleDefinition, RuleStatus
-from app.earning.ruleset import RuleSet
+from app.earning.ruleset import Facts, RuleSet
 from app.programs.policies import load_policy
 from app.programs.policy import ProgramPolicy
 from app.tiers.reads import load_tiers
 
 Key = TypeVar("Key", bound=Hashable)
+Kept = TypeVar("Kept")
 
 _KEPT = 1000
 _KEPT_PAST = 64
 _cache: OrderedDict[UUID, RuleSet] = OrderedDict()
-_past: OrderedDict[tuple[UUID, int], RuleSet] = OrderedDict()
+_past: OrderedDict[tuple[UUID, int], RuleHistory] = OrderedDict()
+_epochs: OrderedDict[tuple[UUID, int, int], RuleSet] = OrderedDict()
 
 _RULES = """
 SELECT id, version, status, definition, created_at, updated_at
@@ -36,20 +39,16 @@ JOIN earning_rule r ON r.id = v.rule_id
 WHERE r.program_id = $1
 """
 
-_VERSION = "SELECT rules_version FROM program WHERE id = $1"
+_HISTORY = """
+SELECT r.id, v.version, v.status, v.definition, r.created_at, v.created_at AS updated_at, v.rules_version
+FROM earning_rule r JOIN earning_rule_version v ON v.rule_id = r.id
+WHERE r.program_id = $1 AND v.rules_version <= $2 ORDER BY r.id, v.version
+"""
 
-# Each version of a rule once, however many of the asked for versions of the rule set it was a part of.
-_RULES_THEN = """
-SELECT * FROM (
-    SELECT r.id, v.version, v.status, v.definition, r.created_at, v.created_at AS updated_at,
-        v.rules_version AS since, lead(v.rules_version) OVER (PARTITION BY r.id ORDER BY v.version) AS until
-    FROM earning_rule r JOIN earning_rule_version v ON v.rule_id = r.id
-    WHERE r.program_id = $1
-) x
-WHERE EXISTS (
-    SELECT FROM unnest($2::bigint[]) AS t(version)
-    WHERE x.since <= t.version AND (x.until IS NULL OR t.version < x.until)
-)
+_TURNS = """
+SELECT p.rules_version, r.made_at, r.changed_at FROM program p, (
+    SELECT min(created_at) AS made_at, max(updated_at) AS changed_at FROM earning_rule WHERE program_id = $1
+) r WHERE p.id = $1
 """
 
 
@@ -75,19 +74,21 @@ async def load(sql: asyncpg.Connection, program_id: UUID) -> RuleSet:
         policy = await load_policy(sql, program_id)
         rules = [rule_from_row(rule) for rule in await sql.fetch(_RULES, program_id)]
         tiers = await load_tiers(sql, program_id)
-        rule_set = RuleSet(policy, rules, tiers, await load_campaigns(sql, program_id))
+        campaigns = await load_campaigns(sql, program_id)
+        version, made_at, changed_at = await sql.fetchrow(_TURNS, program_id)
         # Statements of one transaction see what others commit between them.
-        if await sql.fetchval(_VERSION, program_id) == policy.version:
+        if version == policy.version:
             break
+    rule_set = RuleSet(policy, rules, tiers, campaigns, made_at, changed_at)
     return _keep(_cache, program_id, rule_set, _KEPT)
 
 
-def _keep(cache: OrderedDict[Key, RuleSet], key: Key, rule_set: RuleSet, most: int) -> RuleSet:
-    cache[key] = rule_set
+def _keep(cache: OrderedDict[Key, Kept], key: Key, kept: Kept, most: int) -> Kept:
+    cache[key] = kept
     cache.move_to_end(key)
     while len(cache) > most:
         cache.popitem(last=False)
-    return rule_set
+    return kept
 
 
 async def current(sql: asyncpg.Connection, program_id: UUID, version: int | None = None) -> RuleSet:
@@ -104,43 +105,70 @@ async def current(sql: asyncpg.Connection, program_id: UUID, version: int | None
     return await load(sql, program_id)
 
 
-async def past(sql: asyncpg.Connection, program_id: UUID, version: int, context: Context) -> RuleSet:
-    """Return the rules of a program as they were at a version of its rule set.
+async def then(sql: asyncpg.Connection, rule_set: RuleSet, facts: Sequence[Facts]) -> list[RuleSet]:
+    """Return the rules that each event goes by: those of the time at which it happened.
 
     Args:
-        version: as it is kept with an event's outcome.
-        context: as it is kept there; tiers and campaigns are in it, and not in the rule set.
+        rule_set: as `current` returned it; its tiers and campaigns know their own histories.
     """
-    return (await all_past(sql, program_id, {version: context}))[version]
+    made_at, changed_at = rule_set.made_at, rule_set.changed_at
+    if made_at is None or changed_at is None:
+        return [rule_set] * len(facts)
+    if not any(made_at <= each.occurred_at < changed_at and not goes_by_today(each) for each in facts):
+        return [rule_set] * len(facts)
+    policy = rule_set.policy
+    book = (await _histories(sql, policy.program_id, {policy.version}))[policy.version]
+    return [rule_set if not (epoch := book.epoch(each)) else _of_epoch(book, epoch, policy) for each in facts]
 
 
-async def all_past(
-    sql: asyncpg.Connection, program_id: UUID, contexts: Mapping[int, Context]
-) -> dict[int, RuleSet]:
-    """Return the rules of a program as they were at several versions, in two statements at most.
+class Decided(NamedTuple):
+    """By what an event was decided: the version of the rule set, the event, and the rest of its receipt."""
 
-    Args:
-        contexts: of one event for each version, as `past` takes them.
+    version: int
+    facts: Facts
+    context: Context
+
+
+async def past(sql: asyncpg.Connection, program_id: UUID, decided: Sequence[Decided]) -> list[RuleSet]:
+    """Return the rules by which events were decided; tiers and campaigns are in their receipts.
+
+    One statement at most, however many events and versions.
     """
-    found = {}
-    for version in contexts:
-        if kept := _past.get((program_id, version)):
-            _past.move_to_end((program_id, version))
-            found[version] = kept
-    missing = contexts.keys() - found.keys()
+    if not decided:
+        return []
+    books = await _histories(sql, program_id, {each.version for each in decided})
+    # What can change of a policy is in the receipts.
+    policy = (await current(sql, program_id)).policy
+    return [
+        _of_epoch(
+            books[each.version],
+            books[each.version].epoch(each.facts),
+            each.context.policy(policy, each.version),
+        )
+        for each in decided
+    ]
+
+
+async def _histories(
+    sql: asyncpg.Connection, program_id: UUID, versions: Collection[int]
+) -> dict[int, RuleHistory]:
+    """Return what the rules of a program were like up to several versions of its rule set."""
+    found = {version: _past[program_id, version] for version in versions if (program_id, version) in _past}
+    missing = set(versions) - found.keys()
     if missing:
-        policy = await load_policy(sql, program_id)
-        rows = await sql.fetch(_RULES_THEN, program_id, list(missing))
-        rules = [(rule_from_row(row), row["since"], row["until"]) for row in rows]
+        rows = await sql.fetch(_HISTORY, program_id, max(missing))
+        known = [RuleVersion(rule_from_row(row), row["rules_version"]) for row in rows]
         for version in missing:
-            then = [
-                rule
-                for rule, since, until in rules
-                if since <= version and (until is None or version < until)
-            ]
-            rule_set = RuleSet(contexts[version].policy(policy, version), then)
-            found[version] = _keep(_past, (program_id, version), rule_set, _KEPT_PAST)
+            found[version] = RuleHistory(known, version)
+    for version in versions:
+        _keep(_past, (program_id, version), found[version], _KEPT_PAST)
     return found
+
+
+def _of_epoch(book: RuleHistory, epoch: int, policy: ProgramPolicy) -> RuleSet:
+    key = (policy.program_id, policy.version, epoch)
+    kept = _epochs.get(key)
+    return _keep(_epochs, key, kept or RuleSet(policy, book.rules(epoch)), _KEPT_PAST)
 
 
 async def of_versions(

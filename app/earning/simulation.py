@@ -49,11 +49,17 @@ class Outlook(NamedTuple):
     rooms: Rooms
 
 
-async def outlook(sql: asyncpg.Connection, rule_set: RuleSet, event: Waiting) -> Outlook:
-    """Return what an event would meet if it were earned now; nothing is locked for it."""
+async def outlook(
+    sql: asyncpg.Connection, rule_set: RuleSet, event: Waiting, rules: RuleSet | None = None
+) -> Outlook:
+    """Return what an event would meet if it were earned now; nothing is locked for it.
+
+    Args:
+        rules: those of the event's time, where they are others than those of today.
+    """
     (standing,) = await standings(sql, rule_set, [event])
     book = Book(rule_set.policy)
-    await book.read(sql, [(event, rule_set.candidates(event.facts))], lock=False)
+    await book.read(sql, [(event, (rules or rule_set).candidates(event.facts))], lock=False)
     return Outlook(standing, book.rooms(event))
 
 
@@ -85,9 +91,10 @@ async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such store.", "store", prepared.store.field)
             store_id = store.id
         fact = facts(prepared.kind, prepared.occurred_at, prepared.amount, prepared.body, store_id)
-        ahead = await outlook(sql, rule_set, Waiting(prepared.id, state.id, fact))
+        (rules,) = await rulesets.then(sql, rule_set, [fact])
+        ahead = await outlook(sql, rule_set, Waiting(prepared.id, state.id, fact), rules)
     try:
-        awards, outcomes = explain(rule_set, fact, ahead.standing, ahead.rooms)
+        awards, outcomes = explain(rules, fact, ahead.standing, ahead.rooms)
     except TooManyPoints:
         raise Refused([UserError(ErrorCode.LIMIT_REACHED, TOO_MANY)]) from None
     today = clock.local_date(now, rule_set.policy.zone)
@@ -95,7 +102,7 @@ async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
         [
             SimulatedAward(
                 award,
-                *span_of(*days_of(rule_set, award.rule_id, today), rule_set.policy, now),
+                *span_of(*days_of(rules, award.rule_id, today), rule_set.policy, now),
             )
             # In the order in which awards are read.
             for award in sorted(awards, key=lambda award: (-award.points, award.rule_id))

@@ -275,5 +275,5 @@ async def test_explanations_of_a_page_of_events_are_read_together(world: World) 
         return min(numbers)
 
     for first in (2, 12):
-        assert await cost(first, remembered=False) == (6, 0)
+        assert await cost(first, remembered=False) == (5, 0)
         assert await cost(first, remembered=True) == (4, 0)

@@ -180,7 +180,8 @@ class Bought:
                 "SELECT rules_version, context FROM event_outcome WHERE event_id = $1", self.event.id
             )
             context = decode(row["context"])
-            rules = await rulesets.past(sql, shop.program.id, row["rules_version"], context)
+            by = rulesets.Decided(row["rules_version"], self.event.facts(), context)
+            (rules,) = await rulesets.past(sql, shop.program.id, [by])
         about = facts(EventKind.PURCHASE, self.event.occurred_at, self.left, Body(rest), None)
         return sum(award.points for award in evaluate(rules, about, context.standing, context.rooms))
 

@@ -1,0 +1,125 @@
+"""Late events go by the rules of the time at which they happened."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from app.earning.events import Event, Incoming
+from app.earning.processing import earn_batch
+from app.earning.reads import get_awards, get_explanations
+from app.earning.recording import record_now, store
+from app.earning.refunding import EventRef, refund_purchase
+from app.earning.rule_service import set_rule_status, update_rule
+from app.earning.rules import PointsPerAmount, RuleStatus
+from app.earning.simulation import simulate
+from app.members.reads import MemberRow
+from app.programs.models import Program
+from tests.earning.test_limits import total
+from tests.helpers import (
+    by_id,
+    find_differences,
+    new_member,
+    new_program,
+    new_rule,
+    purchase,
+    set_now,
+    stamp_all,
+)
+
+MORNING = datetime(2026, 3, 2, 8, tzinfo=UTC)
+
+
+def at(hour: int) -> datetime:
+    return MORNING.replace(hour=hour)
+
+
+async def buy(program: Program, member: MemberRow, when: datetime) -> Event:
+    (recorded,) = await record_now(program.id, [Incoming(purchase(10, occurred_at=when), by_id(member))])
+    assert recorded.event, recorded.errors
+    return recorded.event
+
+
+async def why(program: Program, event: Event) -> list[tuple[str, int]]:
+    """Return why each rule paid for an event, or did not, and which version it was."""
+    (outcomes,) = await get_explanations(program.id, [event.id])
+    return [(outcome.reason, outcome.rule_version) for outcome in outcomes]
+
+
+async def test_late_sale_meets_the_version_and_the_status_of_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, 2026, 3, 2, 9)
+    program = await new_program()
+    rule = await new_rule(program, 2)
+    set_now(monkeypatch, 2026, 3, 2, 11)
+    await update_rule(program.id, rule.id, {"points_per_amount": PointsPerAmount(Decimal(1))})
+    set_now(monkeypatch, 2026, 3, 2, 13)
+    await set_rule_status(program.id, rule.id, RuleStatus.PAUSED)
+    set_now(monkeypatch, 2026, 3, 2, 15)
+    await set_rule_status(program.id, rule.id, RuleStatus.ACTIVE)
+    set_now(monkeypatch, 2026, 3, 2, 17)
+    await set_rule_status(program.id, rule.id, RuleStatus.ARCHIVED)
+    set_now(monkeypatch, 2026, 3, 2, 20)
+    member = await new_member(program)
+    events = [await buy(program, member, at(hour)) for hour in (9, 10, 11, 12, 13, 14, 15, 16, 17, 18)]
+    assert [event.points for event in events] == [20, 20, 10, 10, 0, 0, 10, 10, 0, 0]
+    assert [await why(program, event) for event in events[1::2]] == [
+        [("PAID", 1)], [("PAID", 2)], [("NOT_ACTIVE", 3)], [("PAID", 4)], [],
+    ]  # fmt: skip
+    ((award,),) = await get_awards(program.id, [events[0].id])
+    assert award.rule_version == 1
+    refunded = await refund_purchase(program.id, EventRef(id=events[1].id), "r", amount=Decimal(4))
+    assert refunded.refunds[0].points == 8
+    assert not await find_differences(program.id)
+
+
+async def test_what_happened_before_a_rule_was_made_meets_it_as_it_is_today(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, 2026, 3, 2, 9)
+    program = await new_program()
+    first = await new_rule(program, 2)
+    set_now(monkeypatch, 2026, 3, 2, 11)
+    await update_rule(program.id, first.id, {"points_per_amount": PointsPerAmount(Decimal(3))})
+    second = await new_rule(program, 5, status=RuleStatus.DRAFT)
+    set_now(monkeypatch, 2026, 3, 2, 13)
+    await set_rule_status(program.id, second.id, RuleStatus.ACTIVE)
+    set_now(monkeypatch, 2026, 3, 2, 20)
+    member = await new_member(program)
+    # Before the first rule; between the two; while the second was a draft; at last.
+    moments = [MORNING - timedelta(days=365), at(10), at(12), at(14)]
+    assert [(await buy(program, member, when)).points for when in moments] == [80, 70, 30, 80]
+
+
+async def test_sale_that_waited_for_a_worker_meets_the_rule_that_was_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, 2026, 3, 2, 9)
+    program = await new_program()
+    rule = await new_rule(program, 2)
+    member = await new_member(program)
+    set_now(monkeypatch, 2026, 3, 2, 10)
+    await store(program.id, [Incoming(purchase(10), by_id(member))])
+    set_now(monkeypatch, 2026, 3, 2, 11)
+    await set_rule_status(program.id, rule.id, RuleStatus.PAUSED)
+    for batch in await stamp_all(program):
+        await earn_batch(batch)
+    assert await total(program, [member]) == 20
+
+
+async def test_simulation_of_a_late_sale_tells_what_recording_it_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, 2026, 3, 2, 9)
+    program = await new_program()
+    rule = await new_rule(program, 2)
+    set_now(monkeypatch, 2026, 3, 2, 11)
+    await update_rule(program.id, rule.id, {"points_per_amount": PointsPerAmount(Decimal(1))})
+    set_now(monkeypatch, 2026, 3, 2, 12)
+    member = await new_member(program)
+    sale = Incoming(purchase(10, occurred_at=at(10)), by_id(member))
+    assert (await simulate(program.id, sale)).points == 20
+    (recorded,) = await record_now(program.id, [sale])
+    assert recorded.event
+    assert recorded.event.points == 20
