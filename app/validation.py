@@ -20,8 +20,9 @@ def violated_constraint(error: BaseException) -> str | None:
 
 
 def label(field: tuple[str, ...]) -> str:
-    """Return how a sentence that starts with a field calls it: ("expiry", "months") is "Expiry months"."""
-    words = " ".join(part for part in field if not part.isdecimal()).replace("_", " ")
+    """Return how a sentence that starts with a field calls it: ("expiry", "months") is "Months of expiry"."""
+    parts = [part.replace("_", " ") for part in field if not part.isdecimal() and part != "limits"]
+    words = " of ".join(reversed(parts))
     return words[:1].upper() + words[1:]
 
 
@@ -43,7 +44,7 @@ class Problems:
     def whole(self, value: int, low: int, high: int, *field: str) -> None:
         """Check that a whole number is between two bounds, both included."""
         if not low <= value <= high:
-            self.add(f"{label(field)} must be between {low} and {high}.", *field)
+            self.add(f"{label(field)} must be between {low:,} and {high:,}.", *field)
 
     def one_of(self, value: str, allowed: Collection[str], *field: str) -> None:
         """Check that a name is among those that there are."""

@@ -49,7 +49,11 @@ _DECIMALS = (
     f"Decimal must be a string of at most {MAX_INTEGER_DIGITS} digits before"
     f' and {MAX_DECIMAL_PLACES} after the point, such as "12.50"'
 )
-_DATE_TIMES = 'DateTime must be RFC 3339 with an offset, such as "2026-03-01T09:30:00Z"'
+_FIRST_YEAR, _LAST_YEAR = 1000, 9000
+_DATE_TIMES = (
+    'DateTime must be RFC 3339 with an offset, such as "2026-03-01T09:30:00Z",'
+    f" between the years {_FIRST_YEAR} and {_LAST_YEAR}"
+)
 _DATES = 'Date must be a day written YYYY-MM-DD, such as "2026-03-01"'
 
 
@@ -140,9 +144,13 @@ def parse_date_time(value: object) -> datetime:
         _reject(_DATE_TIMES, value)
     try:
         # Python keeps microseconds: digits beyond them are cut off, as PostgreSQL would round them.
-        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        instant = datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         _reject(_DATE_TIMES, value)
+    # The ends of the calendar mean "infinity" to PostgreSQL, and calculations need room around a time.
+    if not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
+        _reject(_DATE_TIMES, value)
+    return instant
 
 
 def serialize_date(value: object) -> str:

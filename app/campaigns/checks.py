@@ -45,7 +45,7 @@ def check_campaign(values: Mapping[str, Any], problems: Problems) -> None:
     if "name" in values:
         problems.line(values["name"], LONGEST_NAME, "name")
     if "starts_at" in values and "ends_at" in values and values["ends_at"] <= values["starts_at"]:
-        problems.add("The campaign ends before it starts: it would change nothing.", "ends_at")
+        problems.add("The campaign has to end after it starts: it would change nothing.", "ends_at")
     if "multiplier" in values:
         check_multiplier(values["multiplier"], problems)
         if values["multiplier"] == 1:

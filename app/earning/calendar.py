@@ -10,13 +10,14 @@ import structlog
 
 from app import clock
 from app.clock import local_date, start_of_day
-from app.database import connection
+from app.database import TRANSIENT, connection
 from app.earning import rulesets
 from app.earning.events import Incoming
 from app.earning.occasions import day_event, day_prefix, paying_rules
 from app.earning.recording import record_now, store
 from app.earning.rules import Action
 from app.earning.ruleset import RuleSet
+from app.errors import Unavailable
 from app.metrics import ERRORS
 
 log = structlog.get_logger("laurel.earning")
@@ -231,6 +232,18 @@ def _next_day(done: date | None, today: date, rule_set: RuleSet) -> date:
     return min(max(done + _ONE_DAY, today - timedelta(days=MAX_DAYS)), today)
 
 
+async def _sweep_alone(program_id: UUID) -> int:
+    """Sweep a program; what is wrong with one must not keep the others from their birthdays."""
+    try:
+        return await sweep_program(program_id)
+    except (*TRANSIENT, Unavailable):
+        raise
+    except Exception:
+        ERRORS.labels("calendar").inc()
+        log.exception("program_not_swept", program_id=str(program_id))
+        return 0
+
+
 async def sweep() -> int:
     """Record the birthdays and anniversaries of every program; see `sweep_program`.
 
@@ -248,7 +261,7 @@ async def sweep() -> int:
         idle = {}
         for program in programs:
             if program["celebrates"]:
-                total += await sweep_program(program["id"])
+                total += await _sweep_alone(program["id"])
                 continue
             today = local_date(clock.now(), ZoneInfo(program["timezone"]))
             if _is_behind(program["done_until"], today):

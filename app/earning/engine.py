@@ -283,7 +283,7 @@ class _Evaluation:
             label = _ROUNDED[self._policy.rounding]
             steps.append(Step(StepKind.ROUNDING, label, steps[-1].after, Decimal(desired)))
         if not desired:
-            self._note(rule, Verdict(Reason.ROUNDED_TO_ZERO, "Less than one point."))
+            self._note(rule, Verdict(Reason.ROUNDED_TO_ZERO, "It comes to less than one point."))
             return None
         points = self._trimmed(rule, desired, room, program_room, steps)
         if points:
@@ -398,6 +398,8 @@ class _Evaluation:
                 continue
             if rule.id in used:
                 message = "Multiplies what other rules give."
+                if rule.factor.numerator == rule.factor.denominator:
+                    message = "Keeps other multipliers away from its goods."
                 verdicts[rule.id] = Verdict(Reason.PAID, message)
             elif all(self._multipliers[n] is not rule for n in parts):
                 names = [winner.name for n in parts if (winner := self._multipliers[n]) is not None]
@@ -435,7 +437,7 @@ def _listed(names: Iterable[str]) -> str:
 def _paid(award: Award) -> Verdict:
     if award.points:
         trimmed = "" if award.points == award.desired else f"; without limits it would be {award.desired:,}"
-        return Verdict(Reason.PAID, f"{plural(award.points)}{trimmed}.")
+        return Verdict(Reason.PAID, f"Gives {plural(award.points)}{trimmed}.")
     last = award.steps[-1]
     reason = Reason.BUDGET_SPENT if last.kind is StepKind.BUDGET else Reason.DAY_LIMIT_REACHED
     return Verdict(reason, f"{last.label}.")
@@ -446,6 +448,13 @@ class _Combined(NamedTuple):
 
     factor: Ratio
     steps: list[tuple[StepKind, str, Decimal, Ratio]]
+
+
+def _added(factor: Decimal) -> str:
+    """Return how a label tells what a factor adds to others, of the points before all of them."""
+    more = trim(factor - 1)
+    how = f"adds {more:f}" if more > 0 else f"takes {-more:f}"
+    return f", which {how} times the points from before all factors"
 
 
 @lru_cache(maxsize=4096)
@@ -465,7 +474,7 @@ def _combine(tier: Factor | None, campaigns: tuple[Factor, ...], stacking: Multi
         if factor.numerator == factor.denominator:
             continue
         if stacking is MultiplierStacking.ADD:
-            remark = ", counted from the points before other factors" if steps else ""
+            remark = _added(each.multiplier) if steps else ""
             total = total.plus(Ratio(factor.numerator - factor.denominator, factor.denominator))
         else:
             total = total.times(factor)

@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from app.earning.exact import micros
+from app.earning.rule_checks import check_action
 from app.earning.rules import MAX_AMOUNT, MAX_DECIMALS, Action, EventKind
 from app.earning.ruleset import FactLine, Facts
 from app.errors import UserError
@@ -231,7 +232,7 @@ def check_number(value: Decimal, what: str, problems: Problems, *field: str, pos
     """
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -MAX_DECIMALS or abs(value) > MAX_AMOUNT:
-        problems.add(f"{what} has at most {MAX_DECIMALS} decimals and is at most {MAX_AMOUNT}.", *field)
+        problems.add(f"{what} has at most {MAX_DECIMALS} decimals and is at most {MAX_AMOUNT:,f}.", *field)
     elif value < 0 or (positive and not value):
         problems.add(f"{what} must be more than 0." if positive else f"{what} must not be negative.", *field)
     else:
@@ -371,7 +372,7 @@ def _purchase(
 
 def _deed(deed: Deed | OwnDeed, problems: Problems) -> Body:
     if not isinstance(deed, OwnDeed):
-        problems.line(deed.action, 100, "action")
+        check_action(deed.action, problems)
         if deed.action in tuple(Action):
             message = (
                 f"{deed.action} is recorded by Laurel itself, when it happens; choose a name of your own."

@@ -60,8 +60,8 @@ def explain(rule_set: RuleSet, facts: Facts, standing: Standing, rooms: Rooms) -
 
 
 _IDLE = {
-    RuleStatus.DRAFT: "The rule is not switched on: a draft.",
-    RuleStatus.PAUSED: "The rule is not switched on: paused.",
+    RuleStatus.DRAFT: "The rule is not switched on: it is a draft.",
+    RuleStatus.PAUSED: "The rule is not switched on: it is paused.",
 }
 
 

@@ -288,6 +288,8 @@ def _closed(rule: CompiledRule, paid: Sequence[_Paid], place: _Place, moment: da
                 message = f"The rule pays {_times(times)} {_PER[per]}, and has done so."
     if reason is None:
         return None
+    if rule.ends_at is not None and again >= rule.ends_at:
+        return _Closed(reason, f"{message} It ends before the next time.", again)
     message = f"{message} The next time is possible from {local_time(again, place.zone)} on."
     return _Closed(reason, message, again)
 

@@ -75,7 +75,7 @@ def check_decimal(value: Decimal, low: Decimal, high: Decimal, problems: Problem
     """Note it when a number is not between two bounds, both included, or has more than six decimals."""
     exponent = value.as_tuple().exponent
     if not value.is_finite() or not low <= value <= high:
-        problems.add(f"{label(field)} must be between {low:f} and {high:f}.", *field)
+        problems.add(f"{label(field)} must be between {low:,f} and {high:,f}.", *field)
     elif isinstance(exponent, int) and exponent < -MAX_DECIMALS:
         problems.add(f"{label(field)} can have at most {MAX_DECIMALS} decimals.", *field)
 
@@ -86,7 +86,15 @@ def _check_texts(rule: RuleDefinition, problems: Problems) -> None:
     if rule.description is not None and (len(rule.description) > 2000 or not is_text(rule.description)):
         problems.add("A description has at most 2,000 printable characters.", "description")
     if rule.action is not None:
-        problems.line(rule.action, 100, "action")
+        check_action(rule.action, problems)
+
+
+def check_action(action: str, problems: Problems) -> None:
+    """Note what is wrong with the name of an action."""
+    problems.line(action, 100, "action")
+    own = action.strip().upper()
+    if own in tuple(Action) and action != own:
+        problems.add(f"Write {own}, which is Laurel's own, or choose another name.", "action")
 
 
 def _check_window(
@@ -96,7 +104,7 @@ def _check_window(
     if ends_at is None:
         return
     if starts_at is not None and ends_at <= starts_at:
-        problems.add("The rule ends before it starts: it could never pay.", "ends_at")
+        problems.add("The rule has to end after it starts: it could never pay.", "ends_at")
     elif ends_at <= now and (before is None or before.ends_at != ends_at):
         problems.add("The rule's window has ended already: it could never pay.", "ends_at")
 
@@ -105,14 +113,17 @@ def _check_kind(rule: RuleDefinition, problems: Problems) -> None:
     """Check that the rule says what rules of its kind say, and nothing that only others do."""
     for name, kind in _BELONGS_TO.items():
         if getattr(rule, name) is not None and rule.trigger is not kind:
-            problems.add(f"Only {kind} rules can have it; this one is a {rule.trigger} rule.", name)
+            problems.add(f"Only {kind} rules can have this; the rule's trigger is {rule.trigger}.", name)
     _check_points(rule.fixed_points, "the rule could never pay", problems, "fixed_points")
     if rule.trigger is EventKind.PURCHASE:
         _check_purchase(rule, problems)
     elif rule.trigger is EventKind.REFERRAL:
         _check_referral(rule, problems)
     elif rule.fixed_points is None:
-        problems.add(f"A {rule.trigger} rule gives fixed points: say how many.", "fixed_points")
+        problems.add(f"A rule for {rule.trigger} gives fixed points: say how many.", "fixed_points")
+    if rule.trigger is EventKind.ACTION and rule.audience is not None and rule.audience.stores:
+        message = "Actions happen in no store, so the rule could never pay: leave the stores out."
+        problems.add(message, "audience", "store_ids")
     if rule.trigger is EventKind.ACTION and rule.action is None:
         own = ", ".join(Action)
         problems.add(f"An ACTION rule needs the name of the action: {own}, or one of your own.", "action")
@@ -132,7 +143,10 @@ def _check_purchase(rule: RuleDefinition, problems: Problems) -> None:
         if getattr(rule, name) is not None
     ]
     if len(given) != 1:
-        message = "A PURCHASE rule gives points per amount, fixed points, or a multiplier: set exactly one."
+        message = "A PURCHASE rule gives points per amount, fixed points or a multiplier: say which."
+        if given:
+            names = " and ".join(label((name,)).lower() for name in given)
+            message = f"A rule gives one of them, and this one would have {names}: set the others to null."
         problems.add(message, given[1] if given else "points_per_amount")
     if rule.points_per_amount is not None:
         rate = rule.points_per_amount

@@ -118,6 +118,10 @@ async def _change_once(
             )
         if definition.trigger is not rule.definition.trigger:
             raise refuse(ErrorCode.INVALID, "What triggers a rule cannot change; make a new rule.", "trigger")
+        ended = definition.ends_at is not None and definition.ends_at <= now
+        if status is RuleStatus.ACTIVE and status is not rule.status and ended:
+            message = "The rule's window has ended already: it could never pay. Move its end first."
+            raise refuse(ErrorCode.WRONG_STATE, message, "status")
         if definition != rule.definition:
             await _check(sql, program_id, sent, now, rule.definition)
         changed = Rule(rule.id, rule.version + 1, status, definition, rule.created_at, now)

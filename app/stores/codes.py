@@ -64,7 +64,8 @@ class CodeContent:
             Refused: NOT_ELIGIBLE for `code`.
         """
         if self.expires_at is not None and now >= self.expires_at:
-            until = f"{self.expires_at.astimezone(zone):%Y-%m-%d at %H:%M:%S} ({zone})"
+            local = self.expires_at.astimezone(zone)
+            until = f"{local.day} {local:%B %Y, %H:%M:%S} ({zone})"
             message = f"The code was valid until {until}; scan a fresh one."
             raise refuse(ErrorCode.NOT_ELIGIBLE, message, "code")
 

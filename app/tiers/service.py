@@ -60,7 +60,7 @@ _INSTANT = timedelta(microseconds=1)
 
 
 async def create_tier(program_id: UUID, tier: NewTier) -> Tier:
-    """Make a tier.
+    """Make a tier; one that is the same in everything is not made again, but answered with.
 
     Raises:
         Refused: INVALID with everything that is wrong, ALREADY_EXISTS for the threshold, or
@@ -76,6 +76,9 @@ async def create_tier(program_id: UUID, tier: NewTier) -> Tier:
             await bump(sql, program_id)
             now = clock.now()
             there = await load_tiers(sql, program_id)
+            twin = next((each for each in there if _is_the_same(each, tier)), None)
+            if twin is not None:
+                return twin
             if len(there) >= MAX_TIERS:
                 message = f"A program has at most {MAX_TIERS} tiers; change one of them."
                 raise refuse(ErrorCode.LIMIT_REACHED, message)
@@ -88,6 +91,12 @@ async def create_tier(program_id: UUID, tier: NewTier) -> Tier:
             return await _reload(sql, program_id, tier_id)
 
     return await retrying(create)
+
+
+def _is_the_same(tier: Tier, new: NewTier) -> bool:
+    return all(
+        getattr(tier, name) == getattr(new, name) for name in ("name", "threshold", "multiplier")
+    ) and (tuple(tier.benefits) == tuple(new.benefits))
 
 
 def _check_threshold_free(tiers: list[Tier], threshold: Decimal, own: UUID | None = None) -> None:

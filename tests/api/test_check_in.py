@@ -81,7 +81,7 @@ async def test_member_checks_in_and_is_told_the_points_and_the_new_balance(
     assert [event[name] for name in said] == ["CHECK_IN", "PROCESSED", None, None, 10, {}]
     assert event["store"] == {"id": store["id"]}
     assert event["explanation"] == [
-        {"reason": "PAID", "paid": True, "points": 10, "message": "10 points.",
+        {"reason": "PAID", "paid": True, "points": 10, "message": "Gives 10 points.",
          "rule": {"name": "Come by"}},
     ]  # fmt: skip
     assert await visits(world) == [{"id": event["id"], "kind": "CHECK_IN", "points": 10}]
@@ -238,7 +238,8 @@ async def test_code_that_is_over_is_refused_by_the_clock_of_the_store_but_for_wh
     end = now + timedelta(seconds=30)
     monkeypatch.setattr(clock, "now", lambda: end)
     told = problem(await world.do(CHECK_IN, member={"id": other["id"]}, code=code))
-    shown = f"{end + timedelta(hours=9):%Y-%m-%d at %H:%M:%S} (Asia/Tokyo)"
+    local = end + timedelta(hours=9)
+    shown = f"{local.day} {local:%B %Y, %H:%M:%S} (Asia/Tokyo)"
     assert told == ("NOT_ELIGIBLE", ["code"], f"The code was valid until {shown}; scan a fresh one.")
     again = await as_member(world, code)
     assert (again["event"]["id"], again["replayed"]) == (first["event"]["id"], True)

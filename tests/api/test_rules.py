@@ -83,13 +83,15 @@ async def update(world: World, rule: str, **changes: Any) -> Any:
 @pytest.mark.parametrize("given", KINDS, ids=lambda rule: rule["trigger"])
 async def test_rule_of_every_kind_comes_back_as_it_was_given(world: World, given: Any) -> None:
     tier, store = await world.tier(), await world.store()
-    audience = {"tierIds": [tier["id"]], "storeIds": [store["id"]]}
+    # Actions happen in no store.
+    stores = [] if given["trigger"] == "ACTION" else [{"id": store["id"]}]
+    audience = {"tierIds": [tier["id"]], "storeIds": [each["id"] for each in stores]}
     rule = await create(world, **given, audience=audience)
     read = (await world.call(RULE, {"id": rule["id"]}))["earningRule"]
     assert read == rule
     own = {name: rule.pop(name) for name in ("id", "version", "createdAt", "updatedAt")}
     assert (own["version"], own["createdAt"]) == (1, own["updatedAt"])
-    seen = {"audience": {"tiers": [{"id": tier["id"]}], "stores": [{"id": store["id"]}]}}
+    seen = {"audience": {"tiers": [{"id": tier["id"]}], "stores": stores}}
     takes_tier = {"tierMultiplierApplies": given["trigger"] == "PURCHASE"}
     assert rule == UNSAID | takes_tier | BASE | given | seen
 
@@ -198,6 +200,7 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     (VISIT | {"referredPoints": 5}, ["referredPoints"]),
     (FIXED | {"referralTrigger": "REGISTRATION"}, ["referralTrigger"]),
     # What a kind needs.
+    (ACTION | {"action": "birthday"}, ["action"]),
     (ACTION | {"action": None}, ["action"]),
     (ACTION | {"action": ""}, ["action"]),
     (ACTION | {"action": " quiz"}, ["action"]),

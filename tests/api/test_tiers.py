@@ -82,9 +82,11 @@ async def test_tier_that_cannot_be_is_refused_by_field(world: World, wrong: Any,
 
 
 async def test_threshold_is_taken_once(world: World) -> None:
-    await world.done(CREATE_TIER, **GOLD)
+    first = await world.done(CREATE_TIER, **GOLD)
+    assert await world.done(CREATE_TIER, **GOLD) == first
     other = await world.tier("5")
-    assert await world.refused(CREATE_TIER, **GOLD) == [("ALREADY_EXISTS", ["threshold"])]
+    same = GOLD | {"name": "Another"}
+    assert await world.refused(CREATE_TIER, **same) == [("ALREADY_EXISTS", ["threshold"])]
     assert problems(await update(world, other["id"])) == [("ALREADY_EXISTS", ["threshold"])]
 
 

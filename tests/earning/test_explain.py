@@ -51,16 +51,26 @@ TIERS = Audience(tiers=(new_id(),))
 @pytest.mark.parametrize(
     ("some", "facts", "reason", "message"),
     [
-        (rule(), "1", Reason.PAID, "1 point."),
-        (rule(), "1200", Reason.PAID, "1,200 points."),
+        (rule(), "1", Reason.PAID, "Gives 1 point."),
+        (rule(), "1200", Reason.PAID, "Gives 1,200 points."),
         (
             rule(fixed=500, limits=RuleLimits(max_points_per_transaction=1)),
             "1",
             Reason.PAID,
-            "1 point; without limits it would be 500.",
+            "Gives 1 point; without limits it would be 500.",
         ),
-        (rule(status=RuleStatus.DRAFT), "1", Reason.NOT_ACTIVE, "The rule is not switched on: a draft."),
-        (rule(status=RuleStatus.PAUSED), "1", Reason.NOT_ACTIVE, "The rule is not switched on: paused."),
+        (
+            rule(status=RuleStatus.DRAFT),
+            "1",
+            Reason.NOT_ACTIVE,
+            "The rule is not switched on: it is a draft.",
+        ),
+        (
+            rule(status=RuleStatus.PAUSED),
+            "1",
+            Reason.NOT_ACTIVE,
+            "The rule is not switched on: it is paused.",
+        ),
         (rule(starts_at=NOON + TICK), "1", Reason.NOT_STARTED, "It happened before the rule starts."),
         (rule(ends_at=NOON), "1", Reason.ENDED, "It happened after the rule ends."),
         (
@@ -106,8 +116,8 @@ TIERS = Audience(tiers=(new_id(),))
             Reason.NOT_IN_AUDIENCE,
             "The rule is for certain stores, and this happened in another store.",
         ),
-        (rule(), "0.99", Reason.ROUNDED_TO_ZERO, "Less than one point."),
-        (rule(), "0", Reason.ROUNDED_TO_ZERO, "Less than one point."),
+        (rule(), "0.99", Reason.ROUNDED_TO_ZERO, "It comes to less than one point."),
+        (rule(), "0", Reason.ROUNDED_TO_ZERO, "It comes to less than one point."),
         (
             rule(multiplier="2"),
             "50",
@@ -147,7 +157,7 @@ def test_a_rule_says_why_it_paid_or_did_not(
             {"max_points_per_day": 30, "budget": 30},
             Room(day=10, budget=20),
             Reason.PAID,
-            "10 points; without limits it would be 40.",
+            "Gives 10 points; without limits it would be 40.",
         ),
         *(
             ({name: value}, Room(closed=(reason, "Not again so soon.")), reason, "Not again so soon.")
@@ -198,13 +208,13 @@ def test_a_rule_that_is_replaced_on_all_its_lines_says_by_which() -> None:
     found = by_name(rules, purchase(GREEN, CUP, line("5", "pot"), GREEN))
     assert found["Base"].message == "Another rule counts instead: Green tea, Cups and More pots."
     assert found["Pots"].message == "Another rule counts instead: More pots."
-    assert found["More pots"].message == "25 points."
+    assert found["More pots"].message == "Gives 25 points."
 
 
 def test_a_rule_that_is_replaced_on_some_lines_is_paid_for_the_others() -> None:
     rules = [rule(name="Base"), rule("2", products=goods("green"), name="Green tea")]
     found = by_name(rules, purchase(GREEN, CUP))
-    assert found["Base"].message == "40 points."
+    assert found["Base"].message == "Gives 40 points."
 
 
 def test_a_rule_is_replaced_on_a_purchase_without_lines_as_well() -> None:

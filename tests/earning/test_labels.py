@@ -149,8 +149,8 @@ def test_a_multiplier_that_had_nothing_to_multiply_is_not_told() -> None:
             ["3", "1.5"],
             [
                 "Tier Gold: 2 times the points",
-                "Campaign A: 3 times the points, counted from the points before other factors",
-                "Campaign B: 1.5 times the points, counted from the points before other factors",
+                "Campaign A: 3 times the points, which adds 2 times the points from before all factors",
+                "Campaign B: 1.5 times the points, which adds 0.5 times the points from before all factors",
             ],
         ),
         # With one factor there is nothing to add, and nothing to choose from.

@@ -204,7 +204,7 @@ MANY = "The purchase has lines 1 to 2; there is no line {}."
         (
             [part(1, "1.0000001")],
             None,
-            "A quantity has at most 6 decimals and is at most 1000000000000.",
+            "A quantity has at most 6 decimals and is at most 1,000,000,000,000.",
             "lines.0.quantity",
         ),
         ([part(1, "1", "60.01")], None, "Of line 1 only 60.00 EUR is left to refund.", "lines.0.amount"),

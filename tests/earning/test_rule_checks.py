@@ -300,9 +300,9 @@ def test_a_window_that_has_ended_may_stay_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("definition", "message"),
     [
-        (by_amount("0"), "Points per amount points must be between 0.000001 and 1000000."),
-        (by_amount("1.0000001"), "Points per amount points can have at most 6 decimals."),
-        (visit(action="quiz"), "Only ACTION rules can have it; this one is a CHECK_IN rule."),
+        (by_amount("0"), "Points of points per amount must be between 0.000001 and 1,000,000."),
+        (by_amount("1.0000001"), "Points of points per amount can have at most 6 decimals."),
+        (visit(action="quiz"), "Only ACTION rules can have this; the rule's trigger is CHECK_IN."),
         (fixed(0), "Fixed points must be at least 1: the rule could never pay."),
         (fixed(MAX_POINTS + 1), f"Fixed points must be at most {MAX_POINTS:,}."),
         (limited(budget=0), "Budget must be at least 1: leave it out for no limit."),

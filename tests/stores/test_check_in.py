@@ -234,7 +234,7 @@ async def test_retry_is_answered_when_the_code_is_over_the_member_suspended_and_
     assert await place.scan(code) == (first.event, True)
     error_code, field, message = await refusal(place.scan(code, late))
     assert (error_code, field) == (ErrorCode.NOT_ELIGIBLE, ("code",))
-    assert message == "The code was valid until 2026-03-03 at 12:00:30 (Europe/Berlin); scan a fresh one."
+    assert message == "The code was valid until 3 March 2026, 12:00:30 (Europe/Berlin); scan a fresh one."
     assert await place.visits(late) == []
 
 

@@ -101,9 +101,9 @@ def test_code_is_good_at_least_so_long_as_was_asked_and_ends_on_a_whole_second(
 
 def test_old_code_is_refused_in_words_that_tell_when_it_ended() -> None:
     text = code(30)
-    expected = "The code was valid until 2026-03-01 at 10:15:30 (UTC); scan a fresh one."
+    expected = "The code was valid until 1 March 2026, 10:15:30 (UTC); scan a fresh one."
     assert refused(text, NOW + timedelta(hours=1)) == (ErrorCode.NOT_ELIGIBLE, ("code",), expected)
-    with pytest.raises(Refused, match=r"until 2026-03-01 at 11:15:30 \(Europe/Berlin\)"):
+    with pytest.raises(Refused, match=r"until 1 March 2026, 11:15:30 \(Europe/Berlin\)"):
         CODES.content(PROGRAM, text).check_time(NOW + timedelta(hours=1), ZoneInfo("Europe/Berlin"))
 
 

@@ -123,7 +123,8 @@ async def test_no_two_tiers_of_a_program_have_the_same_threshold() -> None:
     gold, silver = await create_tier(program.id, GOLD), await make_tier(program.id, 5)
     taken = {(ErrorCode.ALREADY_EXISTS, ("threshold",))}
 
-    same = replace(GOLD, threshold=Decimal("1000.500"))
+    assert await create_tier(program.id, GOLD) == replace(gold, rank=2)
+    same = replace(GOLD, name="Another", threshold=Decimal("1000.500"))
     assert await refusal(create_tier(program.id, same)) == taken
     assert await refusal(update_tier(program.id, silver.id, {"threshold": GOLD.threshold})) == taken
     assert await get_tiers(program.id) == [replace(silver, rank=1), replace(gold, rank=2)]
@@ -135,7 +136,9 @@ async def test_no_two_tiers_of_a_program_have_the_same_threshold() -> None:
 async def test_tiers_made_at_once_are_made_once_for_each_threshold() -> None:
     program = await make_program()
 
-    made = await asyncio.gather(*(make_tier(program.id, n % 4) for n in range(16)), return_exceptions=True)
+    made = await asyncio.gather(
+        *(make_tier(program.id, n % 4, name=f"Tier {n}") for n in range(16)), return_exceptions=True
+    )
 
     refused = [each for each in made if isinstance(each, Refused)]
     assert len(refused) == 12
