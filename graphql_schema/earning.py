@@ -8,7 +8,7 @@ import strawberry
 
 from app.access.scopes import Scope
 from app.earning import explain, reads
-from app.earning.engine import Reason, Step, StepKind
+from app.earning.outcomes import Reason, Step, StepKind
 from app.ids import to_global_id
 from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context

@@ -15,8 +15,9 @@ import structlog
 
 from app.clock import end_of_day, local_date, start_of_day
 from app.earning import rulesets
-from app.earning.engine import Award, TooManyPoints, evaluate
+from app.earning.engine import evaluate
 from app.earning.limits import Book, Rooms, Waiting
+from app.earning.outcomes import Award, TooManyPoints
 from app.earning.receipts import Context, encode
 from app.earning.ruleset import Candidate, RuleSet, Standing
 from app.ids import key_id

@@ -2,110 +2,26 @@
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from enum import StrEnum
-from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
-
-from app.earning.exact import ONE, Ratio, money, plural
+from app.earning.exact import Ratio, money, plural
+from app.earning.factors import Combined, combine
+from app.earning.outcomes import (
+    UNLIMITED,
+    Award,
+    Reason,
+    Room,
+    Rooms,
+    Step,
+    StepKind,
+    TooManyPoints,
+    Verdict,
+)
 from app.earning.rules import EventKind
-from app.earning.ruleset import Candidate, CompiledRule, Factor, Facts, RuleSet, Standing
+from app.earning.ruleset import Candidate, CompiledRule, Facts, RuleSet, Standing
 from app.ledger.operations import MAX_POINTS
-from app.money import trim
-from app.programs.policy import MultiplierStacking, Rounding
-
-
-class StepKind(StrEnum):
-    BASE = "BASE"
-    PRODUCT_MULTIPLIER = "PRODUCT_MULTIPLIER"
-    TIER_MULTIPLIER = "TIER_MULTIPLIER"
-    CAMPAIGN_MULTIPLIER = "CAMPAIGN_MULTIPLIER"
-    ROUNDING = "ROUNDING"
-    TRANSACTION_LIMIT = "TRANSACTION_LIMIT"
-    DAY_LIMIT = "DAY_LIMIT"
-    MEMBER_LIMIT = "MEMBER_LIMIT"
-    PROGRAM_DAY_LIMIT = "PROGRAM_DAY_LIMIT"
-    BUDGET = "BUDGET"
-
-
-class Reason(StrEnum):
-    """Why a rule paid for an event, or did not."""
-
-    PAID = "PAID"
-    NOT_ACTIVE = "NOT_ACTIVE"
-    NOT_STARTED = "NOT_STARTED"
-    ENDED = "ENDED"
-    OTHER_ACTION = "OTHER_ACTION"
-    BELOW_MINIMUM = "BELOW_MINIMUM"
-    NO_MATCHING_PRODUCT = "NO_MATCHING_PRODUCT"
-    NOT_IN_AUDIENCE = "NOT_IN_AUDIENCE"
-    REPLACED = "REPLACED"
-    FREQUENCY_REACHED = "FREQUENCY_REACHED"
-    COOLING_DOWN = "COOLING_DOWN"
-    MEMBER_LIMIT_REACHED = "MEMBER_LIMIT_REACHED"
-    DAY_LIMIT_REACHED = "DAY_LIMIT_REACHED"
-    BUDGET_SPENT = "BUDGET_SPENT"
-    ROUNDED_TO_ZERO = "ROUNDED_TO_ZERO"
-
-
-class Verdict(NamedTuple):
-    """Why a rule did not pay, or that it did, as a sentence for people."""
-
-    reason: Reason
-    message: str
-
-
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """One line of a receipt: points before and after it, shown to at most six decimals."""
-
-    kind: StepKind
-    label: str
-    before: Decimal
-    after: Decimal
-    factor: Decimal | None = None
-
-
-class Award(msgspec.Struct, frozen=True):
-    """What one rule gives for one event: `desired` before limits, `points` after them."""
-
-    rule_id: UUID
-    rule_version: int
-    rule_name: str
-    desired: int
-    points: int
-    steps: tuple[Step, ...]
-
-
-class Room(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the limits of one rule leave to one event; None where there is no such limit.
-
-    `closed` tells why the rule is not there for the event at all: a reason, and a sentence.
-    """
-
-    closed: tuple[Reason, str] | None = None
-    day: int | None = None
-    budget: int | None = None
-
-
-UNLIMITED = Room()
-
-
-class Rooms(Protocol):
-    """What limits leave, before the event."""
-
-    @property
-    def program_day(self) -> int | None:
-        """Points that the program's daily cap leaves the member; None without a cap."""
-
-    def of(self, rule: CompiledRule) -> Room:
-        """Return what the limits of a rule leave; asked for rules with limits only."""
-
-
-class TooManyPoints(Exception):
-    """An event would earn more points than can be counted."""
-
+from app.programs.policy import Rounding
 
 _ROUNDED = {
     Rounding.FLOOR: "Rounded down to whole points",
@@ -205,7 +121,7 @@ class _Evaluation:
         self._parts = [line.micros for line in facts.lines] or [facts.micros]
         self._winners: list[CompiledRule | None] = []
         self._multipliers: list[CompiledRule | None] = []
-        self._factors: dict[tuple[bool, bool], _Combined] = {}
+        self._factors: dict[tuple[bool, bool], Combined] = {}
 
     def run(self, candidates: Sequence[Candidate]) -> list[Award]:
         meant = [each for each in map(self._meant, candidates) if each is not None]
@@ -354,7 +270,7 @@ class _Evaluation:
         key = (rule.takes_tier, rule.takes_campaigns)
         combined = self._factors.get(key)
         if combined is None:
-            combined = self._factors[key] = _combine(
+            combined = self._factors[key] = combine(
                 self._standing.tier if rule.takes_tier else None,
                 self._standing.campaigns if rule.takes_campaigns else (),
                 self._policy.multiplier_stacking,
@@ -441,45 +357,3 @@ def _paid(award: Award) -> Verdict:
     last = award.steps[-1]
     reason = Reason.BUDGET_SPENT if last.kind is StepKind.BUDGET else Reason.DAY_LIMIT_REACHED
     return Verdict(reason, f"{last.label}.")
-
-
-class _Combined(NamedTuple):
-    """The factors of a tier and campaigns as one, and the steps that lead to it."""
-
-    factor: Ratio
-    steps: list[tuple[StepKind, str, Decimal, Ratio]]
-
-
-def _added(factor: Decimal) -> str:
-    """Return how a label tells what a factor adds to others, of the points before all of them."""
-    more = trim(factor - 1)
-    how = f"adds {more:f}" if more > 0 else f"takes {-more:f}"
-    return f", which {how} times the points from before all factors"
-
-
-@lru_cache(maxsize=4096)
-def _combine(tier: Factor | None, campaigns: tuple[Factor, ...], stacking: MultiplierStacking) -> _Combined:
-    """Combine factors as the program says; a factor of 1 is no step of a receipt."""
-    named = [] if tier is None else [(StepKind.TIER_MULTIPLIER, "Tier", tier)]
-    named += [(StepKind.CAMPAIGN_MULTIPLIER, "Campaign", each) for each in campaigns]
-    remark = ""
-    if stacking is MultiplierStacking.BEST and named:
-        if sum(each.multiplier != 1 for _, _, each in named) > 1:
-            remark = ", the best of several factors"
-        named = [max(named, key=lambda each: each[2].multiplier)]
-    total = ONE
-    steps: list[tuple[StepKind, str, Decimal, Ratio]] = []
-    for kind, what, each in named:
-        factor = Ratio.of(each.multiplier)
-        if factor.numerator == factor.denominator:
-            continue
-        if stacking is MultiplierStacking.ADD:
-            remark = _added(each.multiplier) if steps else ""
-            total = total.plus(Ratio(factor.numerator - factor.denominator, factor.denominator))
-        else:
-            total = total.times(factor)
-        # Factors below 1 that are added up could take more than there is.
-        shown = total if total.numerator > 0 else Ratio(0)
-        times = trim(each.multiplier)
-        steps.append((kind, f"{what} {each.name}: {times:f} times the points{remark}", times, shown))
-    return _Combined(total if total.numerator > 0 else Ratio(0), steps)

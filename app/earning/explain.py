@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from app.earning.engine import Award, Reason, Rooms, Verdict, evaluate, not_meant
+from app.earning.engine import evaluate, not_meant
+from app.earning.outcomes import Award, Reason, Rooms, Verdict
 from app.earning.rules import EventKind, Rule, RuleStatus
 from app.earning.ruleset import Facts, RuleSet, Standing
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from app.clock import local_date, start_of_day
-from app.earning.engine import Award, Reason, Room
+from app.earning.outcomes import Award, Reason, Room
 from app.earning.periods import span
 from app.earning.receipts import KeptRooms
 from app.earning.rules import Period

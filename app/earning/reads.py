@@ -10,9 +10,9 @@ import msgspec
 
 from app.database import connection
 from app.earning import rulesets
-from app.earning.engine import Step
 from app.earning.events import EVENT_COLUMNS, EVENT_TABLES, Event, event_from_row
 from app.earning.explain import RuleOutcome, explain
+from app.earning.outcomes import Step
 from app.earning.receipts import decode
 from app.paging import Page, PageResult, keyset, page_result
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.earning.engine import UNLIMITED, Room
+from app.earning.outcomes import UNLIMITED, Room
 from app.earning.ruleset import CompiledRule, Standing
 from app.programs.policy import MultiplierStacking, ProgramPolicy, Rounding
 

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from app.earning.engine import Rooms, evaluate
+from app.earning.engine import evaluate
 from app.earning.events import MAX_LINES, Body, Event, PurchaseLine, check_number, facts
+from app.earning.outcomes import Rooms
 from app.earning.ruleset import RuleSet, Standing
 from app.money import format_money, round_half_up, trim
 from app.validation import Problems

@@ -10,10 +10,10 @@ from app import clock
 from app.database import connection
 from app.earning import rulesets
 from app.earning.batch import TOO_MANY, days_of, span_of, standings, why_not
-from app.earning.engine import Award, TooManyPoints
 from app.earning.events import Deed, Incoming, OwnDeed, Prepared, facts, prepare
 from app.earning.explain import RuleOutcome, explain
 from app.earning.limits import Book, Rooms, Waiting
+from app.earning.outcomes import Award, TooManyPoints
 from app.earning.rules import Action, EventKind
 from app.earning.ruleset import RuleSet, Standing
 from app.errors import ErrorCode, Refused, UserError, refuse

@@ -15,7 +15,7 @@ import asyncpg
 from app import clock
 from app.database import retrying, transaction
 from app.earning.batch import Earned, count, lock, why_not
-from app.earning.engine import Reason, TooManyPoints, Verdict, evaluate
+from app.earning.engine import evaluate
 from app.earning.events import (
     EVENT_COLUMNS,
     EVENT_TABLES,
@@ -26,6 +26,7 @@ from app.earning.events import (
     event_from_row,
 )
 from app.earning.limits import Waiting, local_time
+from app.earning.outcomes import Reason, TooManyPoints, Verdict
 from app.earning.recording import record_within
 from app.earning.rules import EventKind
 from app.earning.ruleset import Facts, RuleSet

@@ -12,8 +12,9 @@ from uuid import UUID
 
 from app.campaigns.audience import Audience
 from app.campaigns.campaigns import Campaign
-from app.earning.engine import Room, evaluate
+from app.earning.engine import evaluate
 from app.earning.exact import micros
+from app.earning.outcomes import Room
 from app.earning.receipts import KeptRooms
 from app.earning.rules import (
     EventKind,

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from app.campaigns.audience import Audience
 from app.campaigns.campaigns import Campaign
-from app.earning.engine import Award, Reason, Room, evaluate
+from app.earning.engine import evaluate
 from app.earning.exact import micros
 from app.earning.explain import RuleOutcome, explain
+from app.earning.outcomes import Award, Reason, Room
 from app.earning.receipts import KeptRooms
 from app.earning.rules import EventKind, PointsPerAmount, ProductFilter, Rule, RuleDefinition, RuleStatus
 from app.earning.ruleset import FactLine, Factor, Facts, RuleSet, Standing

@@ -16,8 +16,8 @@ from app import clock
 from app.database import connection
 from app.earning import calendar
 from app.earning.calendar import MAX_DAYS, days_around, days_kept, sweep, sweep_program
-from app.earning.engine import Reason
 from app.earning.events import Incoming
+from app.earning.outcomes import Reason
 from app.earning.processing import earn_batch
 from app.earning.reads import get_explanations
 from app.earning.recording import Recorded

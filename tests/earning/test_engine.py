@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from app.campaigns.audience import Audience
-from app.earning.engine import TooManyPoints, evaluate
+from app.earning.engine import evaluate
+from app.earning.outcomes import TooManyPoints
 from app.earning.rules import EventKind, ReferralTrigger, RuleStatus
 from app.earning.ruleset import Facts, Standing
 from app.ids import new_id

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from app.campaigns.audience import Audience
-from app.earning.engine import Reason, Room
 from app.earning.explain import RuleOutcome
+from app.earning.outcomes import Reason, Room
 from app.earning.rules import EventKind, Frequency, Period, Rule, RuleLimits, RuleStacking, RuleStatus
 from app.earning.ruleset import Facts
 from app.ids import new_id

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.campaigns.audience import Audience
-from app.earning.engine import StepKind
+from app.earning.outcomes import StepKind
 from app.earning.rules import EventKind
 from app.earning.ruleset import Facts
 from app.ids import new_id

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.earning.engine import Room, StepKind
+from app.earning.outcomes import Room, StepKind
 from app.earning.rules import EventKind, Rule, RuleLimits
 from app.earning.ruleset import Facts
 from app.programs.policy import MultiplierStacking, Rounding

@@ -5,8 +5,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.earning.engine import Reason, evaluate
+from app.earning.engine import evaluate
 from app.earning.limits import Book, Waiting
+from app.earning.outcomes import Reason
 from app.earning.rules import Frequency, Period, RuleLimits
 from app.ids import new_id
 from tests.earning.making import NOBODY, NothingYet, purchase, rule, rule_set

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.earning.engine import Reason, Room, StepKind, evaluate
+from app.earning.engine import evaluate
+from app.earning.outcomes import Reason, Room, StepKind
 from app.earning.rules import Frequency, Period, Rule, RuleLimits
 from app.earning.ruleset import CompiledRule
 from app.programs.policy import Rounding

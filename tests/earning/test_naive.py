@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from app.earning.engine import Award, Reason, Room, StepKind, TooManyPoints, evaluate
+from app.earning.engine import evaluate
 from app.earning.events import Body, Event, PurchaseLine
 from app.earning.explain import explain
 from app.earning.limits import Book, Waiting
+from app.earning.outcomes import Award, Reason, Room, StepKind, TooManyPoints
 from app.earning.receipts import KeptRooms
 from app.earning.remainders import Remainder, Wish, targets
 from app.earning.rules import EventKind, Rule, RuleStatus

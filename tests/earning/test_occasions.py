@@ -11,8 +11,8 @@ import pytest
 from app import clock
 from app.database import connection
 from app.earning import batch as batches
-from app.earning.engine import Reason, StepKind
 from app.earning.events import Incoming
+from app.earning.outcomes import Reason, StepKind
 from app.earning.reads import get_awards, get_explanations
 from app.earning.recording import record_now
 from app.earning.rule_service import set_rule_status

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.earning.engine import Reason, Room, StepKind
+from app.earning.outcomes import Reason, Room, StepKind
 from app.earning.rules import Frequency, Period, ProductFilter, Rule, RuleLimits, RuleStacking
 from app.earning.ruleset import FactLine
 from app.programs.policy import Rounding

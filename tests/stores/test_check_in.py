@@ -15,8 +15,8 @@ import pytest
 from app import clock
 from app.campaigns.audience import Audience
 from app.database import connection
-from app.earning.engine import Reason
 from app.earning.events import Event, Incoming
+from app.earning.outcomes import Reason
 from app.earning.reads import get_awards, get_explanations, list_events
 from app.earning.recording import record_now
 from app.earning.rules import EventKind, Frequency, Period, Rule, RuleLimits
