@@ -1,8 +1,7 @@
 """Refunds: taking back what the returned part of a purchase earned, by the purchase's own receipt."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
@@ -11,9 +10,7 @@ import asyncpg
 import msgspec
 
 from app import clock
-from app.clock import local_date
 from app.database import connection, retrying, transaction
-from app.earning import rulesets
 from app.earning.batch import lock
 from app.earning.events import (
     EVENT_COLUMNS,
@@ -28,15 +25,12 @@ from app.earning.events import (
     event_from_row,
 )
 from app.earning.processing import earn_member
-from app.earning.receipts import PLAIN, Context, decode
-from app.earning.refunds import Refund, Refunded, Unmatched, load_request, refunds_of
-from app.earning.remainders import Back, Remainder, Wish, targets
+from app.earning.refunds import Refunded, Unmatched, load_request, refunds_of
+from app.earning.remainders import Back, Remainder, Wish
 from app.earning.rules import EventKind
-from app.earning.ruleset import RuleSet
+from app.earning.taking_back import Request, take_back
 from app.errors import ErrorCode, Refused, UserError, refuse
-from app.ids import content_hash, key_id, new_id
-from app.ledger.operations import EntryKind, Operation, Outcome, Status
-from app.ledger.service import MAX_BATCH, apply, terms
+from app.ids import content_hash, new_id
 from app.members.reads import MemberRef, find_states
 from app.metrics import POINTS_TAKEN_BACK
 from app.money import MINOR_DIGITS, trim
@@ -45,23 +39,6 @@ from app.validation import Problems
 
 _BY_ID = f"SELECT {EVENT_COLUMNS} FROM {EVENT_TABLES} WHERE e.program_id = $1 AND e.id = $2"  # noqa: S608
 _BY_EXTERNAL_ID = f"SELECT {EVENT_COLUMNS} FROM {EVENT_TABLES} WHERE e.program_id = $1 AND e.external_id = $2"  # noqa: S608
-
-_DECIDED = """
-SELECT o.rules_version, o.context FROM event_outcome o WHERE o.event_id = $1 /* scoped by: event */
-"""
-
-_AWARDS = """
-SELECT a.rule_id, a.rule_version, a.points, a.remaining, a.entry_sequence, e.matures_on, e.expires_on,
-    coalesce(a.day, (v.occurred_at AT TIME ZONE $2)::date) AS day
-FROM award a JOIN event v ON v.id = a.event_id
-LEFT JOIN ledger_entry e ON e.account_id = v.member_id AND e.sequence = a.entry_sequence
-WHERE a.event_id = $1 AND a.points > 0 /* scoped by: event */
-"""
-
-_MOVED = """
-SELECT rule_id, reference, sum(points)::bigint AS points FROM refund_award
-WHERE event_id = $1 GROUP BY rule_id, reference ORDER BY rule_id, reference /* scoped by: event */
-"""
 
 # Purchases of the goods that happened before; the latest first, of two at once the one recorded last.
 _BOUGHT = f"""
@@ -76,37 +53,6 @@ _REQUEST = """
 INSERT INTO refund_request (id, program_id, external_id, member_id, kind, request_hash, occurred_at,
     recorded_at, unmatched)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (program_id, external_id) DO NOTHING RETURNING id
-"""
-
-_REFUND = """
-INSERT INTO refund (id, request_id, program_id, event_id, amount, lines, whole, points, debt, written_off)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-"""
-
-_KEEP = """
-WITH moved AS ( /* scoped by: event */
-    INSERT INTO refund_award (refund_id, event_id, rule_id, reference, points)
-    SELECT $1, $2, t.* FROM unnest($3::uuid[], $4::bigint[], $5::bigint[]) AS t
-), counted AS (
-    UPDATE earning_counter c SET points = c.points - t.points
-    FROM unnest($6::date[], $7::bigint[]) AS t(day, points)
-    WHERE c.member_id = $8 AND c.subject = $9 AND c.day = t.day
-)
-UPDATE award a SET remaining = t.remaining
-FROM unnest($10::uuid[], $11::bigint[]) AS t(rule_id, remaining)
-WHERE a.event_id = $2 AND a.rule_id = t.rule_id
-"""
-
-_LOCK_BUDGETS = """
-SELECT rule_id FROM earning_budget WHERE rule_id = ANY($1::uuid[]) ORDER BY rule_id FOR UPDATE
-/* scoped by: rule */
-"""
-
-# What was given under versions before the budget's is in its initial sum.
-_UNSPEND = """
-UPDATE earning_budget b SET spent = b.spent - t.points
-FROM unnest($1::uuid[], $2::integer[], $3::bigint[]) AS t(rule_id, version, points)
-WHERE b.rule_id = t.rule_id AND t.version >= b.since_version /* scoped by: rule */
 """
 
 
@@ -128,22 +74,6 @@ class Item(NamedTuple):
     sku: str
     quantity: Decimal
     amount: Decimal
-
-
-@dataclass
-class _Request:
-    """A refund on its way: who told us of it, and when."""
-
-    id: UUID
-    program_id: UUID
-    member_id: UUID
-    external_id: str
-    kind: str
-    hash: int
-    occurred_at: datetime
-    recorded_at: datetime
-    refunds: list[Refund] = field(default_factory=list)
-    unmatched: list[Unmatched] = field(default_factory=list)
 
 
 async def refund_purchase(
@@ -183,7 +113,7 @@ async def refund_purchase(
     event = await _purchase(program_id, purchase)
     wishes = [Wish(each.number, trim(each.quantity), _trimmed(each.amount)) for each in lines or ()]
     content = msgspec.json.encode((event.id, occurred_at, wishes, _trimmed(amount)))
-    request = _Request(
+    request = Request(
         new_id(), program_id, event.member_id, external_id, "PURCHASE", content_hash(content), moment, now
     )
 
@@ -201,7 +131,7 @@ async def refund_purchase(
             problems = Problems()
             back = rest.part(lines or (), amount, policy.currency, problems)
             problems.refuse_any()
-        await _take_back(sql, policy, request, current, rest, back)
+        await take_back(sql, policy, request, current, rest, back)
 
     return await _run(request, max(moment, event.occurred_at), refund)
 
@@ -246,7 +176,7 @@ async def return_items(
         raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", member.field)
     same = [(item.sku, trim(item.quantity), trim(item.amount)) for item in items]
     content = msgspec.json.encode((state.id, occurred_at, same))
-    request = _Request(
+    request = Request(
         new_id(), program_id, state.id, external_id, "ITEMS", content_hash(content), moment, now
     )
 
@@ -266,7 +196,7 @@ async def return_items(
                 problems = Problems()
                 back = rest.part(wishes, None, policy.currency, problems)
                 problems.refuse_any()
-                await _take_back(sql, policy, request, event, rest, back)
+                await take_back(sql, policy, request, event, rest, back)
         request.unmatched += [Unmatched(sku, quantity) for sku, quantity in left.items() if quantity]
 
     return await _run(request, moment, give_back)
@@ -310,7 +240,7 @@ async def _purchase(program_id: UUID, ref: EventRef) -> Event:
 _Work = Callable[[asyncpg.Connection, ProgramPolicy], Awaitable[None]]
 
 
-async def _run(request: _Request, until: datetime, work: _Work) -> Refunded:
+async def _run(request: Request, until: datetime, work: _Work) -> Refunded:
     """Do a refund in one transaction, unless it has been done: then answer with what happened.
 
     Args:
@@ -342,7 +272,7 @@ async def _run(request: _Request, until: datetime, work: _Work) -> Refunded:
     return refunded
 
 
-def _replay(request: _Request, known_hash: int, refunded: Refunded) -> Refunded:
+def _replay(request: Request, known_hash: int, refunded: Refunded) -> Refunded:
     if known_hash != request.hash:
         message = f"A refund or a return was recorded before under the id {request.external_id},"
         message += " with another content; it stays as it was."
@@ -350,7 +280,7 @@ def _replay(request: _Request, known_hash: int, refunded: Refunded) -> Refunded:
     return refunded
 
 
-async def _announce(sql: asyncpg.Connection, request: _Request) -> None:
+async def _announce(sql: asyncpg.Connection, request: Request) -> None:
     """Write the request, by whose external id every repetition is known."""
     new = await sql.fetchval(
         _REQUEST,
@@ -367,197 +297,3 @@ async def _rest(sql: asyncpg.Connection, policy: ProgramPolicy, event: Event) ->
     (refunds,) = await refunds_of(sql, policy.program_id, [event.id])
     backs = [Back(refund.amount, refund.lines, refund.whole) for refund in refunds]
     return Remainder(event, MINOR_DIGITS[policy.currency], backs)
-
-
-class _Award(NamedTuple):
-    """An award as refunds look at it, in the order of the columns of _AWARDS."""
-
-    rule_id: UUID
-    rule_version: int
-    points: int
-    remaining: int
-    entry_sequence: int
-    matures_on: date
-    expires_on: date
-    day: date
-
-
-async def _take_back(
-    sql: asyncpg.Connection,
-    policy: ProgramPolicy,
-    request: _Request,
-    event: Event,
-    rest: Remainder,
-    back: Back,
-) -> None:
-    """Keep one refund of one purchase, and bring its awards down to what the rest has earned."""
-    rest.add(back)
-    decided = await sql.fetchrow(_DECIDED, event.id)
-    awards = [_Award(*row) for row in await sql.fetch(_AWARDS, event.id, policy.timezone)]
-    refund_id = new_id()
-    moves: list[_Move] = []
-    if awards:
-        rule_set, context = await _receipt(sql, policy, event, decided, awards)
-        awards.sort(key=lambda award: rule_set.compiled[award.rule_id].number)
-        earned = rest.would_earn(rule_set, context.standing, context.rooms)
-        kept = targets({award.rule_id: award.points for award in awards}, earned)
-        given = await sql.fetch(_MOVED, event.id)
-        entries = {(row["rule_id"], row["reference"]): row["points"] for row in given}
-        moves = _moves(awards, kept, entries, local_date(request.recorded_at, policy.zone))
-    outcomes = await _post(sql, policy, request, event, refund_id, moves)
-    taken = sum(outcome.taken or 0 for outcome in outcomes)
-    debt = sum(outcome.debt or 0 for outcome in outcomes)
-    again = -sum(move.points for move in moves if move.points < 0)
-    written_off = sum(move.points for move in moves if move.points > 0) - taken
-    refund = Refund(
-        refund_id,
-        event.id,
-        request.external_id,
-        request.occurred_at,
-        back.amount,
-        back.lines,
-        back.whole,
-        taken - again,
-        debt,
-        written_off,
-    )
-    await sql.execute(
-        _REFUND,
-        refund.id, request.id, request.program_id, event.id, back.amount, msgspec.json.encode(back.lines),
-        back.whole, refund.points, debt, written_off,
-    )  # fmt: skip
-    if moves:
-        await _keep(sql, policy, event, refund_id, moves, outcomes)
-    request.refunds.append(refund)
-
-
-async def _receipt(
-    sql: asyncpg.Connection,
-    policy: ProgramPolicy,
-    event: Event,
-    decided: asyncpg.Record,
-    awards: Sequence[_Award],
-) -> tuple[RuleSet, Context]:
-    """Return the rules and the context that decided what a purchase earned."""
-    if decided["rules_version"] is not None:
-        context = decode(decided["context"])
-        by = rulesets.Decided(decided["rules_version"], event.facts(), context)
-        (rule_set,) = await rulesets.past(sql, policy.program_id, [by])
-        return rule_set, context
-    # Recorded before receipts were kept: then the awards' own versions are all that there is to go by.
-    versions = [(award.rule_id, award.rule_version) for award in awards]
-    return await rulesets.of_versions(sql, policy, versions), PLAIN
-
-
-class _Move(NamedTuple):
-    """Points to be taken from what an entry gave, or, negative, to be given again."""
-
-    award: _Award
-    reference: int
-    points: int
-
-
-def _moves(
-    awards: Sequence[_Award],
-    kept: Mapping[UUID, int],
-    moved: Mapping[tuple[UUID, int], int],
-    today: date,
-) -> list[_Move]:
-    """Return what brings awards to what they are to keep.
-
-    Args:
-        moved: what refunds took so far, by rule and entry; negative for entries by which points were
-            given again.
-    """
-    moves = []
-    for award in awards:
-        change = award.remaining - kept[award.rule_id]
-        if change < 0:
-            # A part of the purchase that earned less than nothing is gone: some comes back, unless it
-            # would have expired by now.
-            if award.expires_on >= today:
-                moves.append(_Move(award, 0, change))
-            continue
-        # What was given again last is taken first.
-        entries = sorted((reference for rule, reference in moved if rule == award.rule_id), reverse=True)
-        for reference in [*(each for each in entries if each != award.entry_sequence), award.entry_sequence]:
-            so_far = moved.get((award.rule_id, reference), 0)
-            left = award.points - so_far if reference == award.entry_sequence else -so_far
-            points = min(change, left)
-            if points > 0:
-                moves.append(_Move(award, reference, points))
-                change -= points
-    return moves
-
-
-async def _post(
-    sql: asyncpg.Connection,
-    policy: ProgramPolicy,
-    request: _Request,
-    event: Event,
-    refund_id: UUID,
-    moves: Sequence[_Move],
-) -> list[Outcome]:
-    operations = [
-        Operation(
-            account_id=event.member_id,
-            kind=EntryKind.CLAWBACK if move.points > 0 else EntryKind.EARN,
-            amount=abs(move.points),
-            key=key_id("refund", refund_id, move.award.rule_id, move.reference),
-            request_hash=move.points,
-            occurred_at=request.occurred_at,
-            reference=move.reference if move.points > 0 else None,
-            matures_on=move.award.matures_on if move.points < 0 else None,
-            expires_on=move.award.expires_on if move.points < 0 else None,
-            source="refund",
-            source_id=refund_id,
-            reason=f"Refund of {event.external_id}",
-        )
-        for move in moves
-    ]
-    outcomes: list[Outcome] = []
-    for start in range(0, len(operations), MAX_BATCH):
-        chunk = operations[start : start + MAX_BATCH]
-        outcomes += await apply(sql, terms(policy, request.recorded_at), chunk)
-    if any(outcome.status is not Status.APPLIED for outcome in outcomes):
-        # All that a caller can cause was ruled out above, under the same lock.
-        raise AssertionError(f"a refund was refused by the ledger: {outcomes}")
-    return outcomes
-
-
-async def _keep(
-    sql: asyncpg.Connection,
-    policy: ProgramPolicy,
-    event: Event,
-    refund_id: UUID,
-    moves: Sequence[_Move],
-    outcomes: Sequence[Outcome],
-) -> None:
-    """Note what was moved, and give back the room under limits, in the period that it belongs to."""
-    remaining = {move.award.rule_id: move.award.remaining for move in moves}
-    days: dict[date, int] = {}
-    spent: dict[tuple[UUID, int], int] = {}
-    for move in moves:
-        remaining[move.award.rule_id] -= move.points
-        days[move.award.day] = days.get(move.award.day, 0) + move.points
-        key = (move.award.rule_id, move.award.rule_version)
-        spent[key] = spent.get(key, 0) + move.points
-    await sql.execute(
-        _KEEP,
-        refund_id,
-        event.id,
-        [move.award.rule_id for move in moves],
-        [move.reference or outcome.sequence for move, outcome in zip(moves, outcomes, strict=True)],
-        [move.points for move in moves],
-        list(days),
-        list(days.values()),
-        event.member_id,
-        policy.program_id,
-        list(remaining),
-        list(remaining.values()),
-    )
-    budgets = await sql.fetch(_LOCK_BUDGETS, [rule for rule, _ in spent])
-    if budgets:
-        await sql.execute(
-            _UNSPEND, [rule for rule, _ in spent], [version for _, version in spent], list(spent.values())
-        )
