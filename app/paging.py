@@ -87,7 +87,7 @@ def keyset(columns: Sequence[str], *, descending: bool = False, page: Page, firs
             continue
         assert len(key) == len(columns), "a key has one value for each column"
         start = first_param + len(args)
-        params = ", ".join(f"${start + position}" for position in range(len(columns)))
+        params = ", ".join(_param(start + position, value) for position, value in enumerate(key))
         # Rows are compared as wholes, because that is what an index on all columns can answer.
         operator = ">" if is_after != descending else "<"
         conditions.append(f"({', '.join(columns)}) {operator} ({params})")
@@ -99,6 +99,11 @@ def keyset(columns: Sequence[str], *, descending: bool = False, page: Page, firs
         limit=page.size + 1,
         args=tuple(args),
     )
+
+
+def _param(number: int, value: KeyValue) -> str:
+    # Whatever the column's size: a cursor that somebody made up must not overflow it.
+    return f"${number}::bigint" if isinstance(value, int) else f"${number}"
 
 
 def page_result(rows: Sequence[Row], page: Page) -> PageResult[Row]:
