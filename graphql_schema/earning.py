@@ -152,7 +152,8 @@ async def load_awards(context: Context, keys: list[UUID]) -> list[list[Award]]:
 async def load_explanations(context: Context, keys: list[UUID]) -> list[list[RuleOutcome]]:
     """Load what became of each rule for events that the caller may read.
 
-    For a member's token only the rules that it may see: those that are active, and those that paid.
+    For a member's token only the rules that it may see: those that are active and have started, and
+    those that paid.
     """
     assert context.principal.program_id
     found = await reads.get_explanations(context.principal.program_id, keys)

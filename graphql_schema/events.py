@@ -136,7 +136,7 @@ class Event(Node):
         description="Every rule for events of its kind that there was when the points were earned, but for"
         " archived ones, and why it paid or did not: the highest priority first, then the oldest. It stays as"
         " it was, whatever becomes of the rules. Empty for what is QUEUED or REJECTED. A member's token sees"
-        " only the rules that are active now, and those that paid."
+        " only the rules that are active now and have started, and those that paid."
     )
     async def explanation(self, info: Info) -> list[RuleOutcome]:
         return await info.context.loader(load_explanations).load(self.event.id)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import strawberry
 
+from app import clock
 from app.access.scopes import Scope
 from app.earning import rule_service, rule_versions, rules
 from app.earning.rules import EventKind, RuleStatus
@@ -31,8 +32,8 @@ READ = (Scope.RULES_READ, Scope.RULES_WRITE)
 
 
 @object_type(
-    description="What members earn points by. A member's token sees the rules that are active, and those"
-    " that it was given points by.",
+    description="What members earn points by. A member's token sees the rules that are active and have"
+    " started, and those that it was given points by.",
     scope=READ,
     member=True,
 )
@@ -79,10 +80,11 @@ async def load_rules(context: Context, keys: list[UUID]) -> list[EarningRule | N
 
 
 def visible(context: Context, rule: EarningRule | None) -> EarningRule | None:
-    """Return a rule as the caller may see it by itself: a member's token sees those that are active."""
-    if rule is not None and context.principal.member_id is not None and rule.status is not RuleStatus.ACTIVE:
-        return None
-    return rule
+    """Return a rule as the caller may see it by itself: what is still to be announced no member's token."""
+    if rule is None or context.principal.member_id is None:
+        return rule
+    started = rule.starts_at is None or rule.starts_at <= clock.now()
+    return rule if started and rule.status is RuleStatus.ACTIVE else None
 
 
 @finds("EarningRule")
@@ -101,7 +103,8 @@ class RuleQueries:
         return await _find_rule(info.context, key_of(id, "EarningRule"))
 
     @resolver(
-        description="The program's rules, oldest first; for a member's token those that are active.",
+        description="The program's rules, oldest first; for a member's token those that are active and have"
+        " started.",
         scope=READ,
         member=True,
     )
@@ -118,9 +121,9 @@ class RuleQueries:
         ] = None,
     ) -> Connection[EarningRule]:
         page = page_of("earningRules", (UUID,), first=first, after=after, last=last, before=before)
-        member = info.context.principal.member_id is not None
-        statuses = set(RuleStatus) if status is None else {status}
-        if member:
-            statuses &= {RuleStatus.ACTIVE}
-        result = await rule_service.list_rules(program_of(info), page, statuses, trigger)
+        statuses, started_by = set(RuleStatus) if status is None else {status}, None
+        if info.context.principal.member_id is not None:
+            # As `visible` tells it of a rule by itself.
+            statuses, started_by = statuses & {RuleStatus.ACTIVE}, clock.now()
+        result = await rule_service.list_rules(program_of(info), page, statuses, trigger, started_by)
         return connection("earningRules", result, EarningRule.of, lambda rule: (rule.id,))

@@ -173,14 +173,24 @@ async def get_rules(program_id: UUID, rule_ids: Sequence[UUID]) -> list[Rule | N
 
 
 async def list_rules(
-    program_id: UUID, page: Page, statuses: Collection[RuleStatus], trigger: EventKind | None = None
+    program_id: UUID,
+    page: Page,
+    statuses: Collection[RuleStatus],
+    trigger: EventKind | None = None,
+    started_by: datetime | None = None,
 ) -> PageResult[Rule]:
-    """Return a page of a program's rules in one of these statuses, oldest first."""
-    part = keyset(("id",), page=page, first_param=4)
+    """Return a page of a program's rules in one of these statuses, oldest first.
+
+    Args:
+        page: its keys are (id,).
+        started_by: leaves out the rules whose window starts later (UTC).
+    """
+    part = keyset(("id",), page=page, first_param=5)
     async with connection() as sql:
         rows = await sql.fetch(
             f"{_RULE} AND status = ANY($2::text[]) AND ($3::text IS NULL OR trigger = $3)"
+            " AND coalesce((definition->>'starts_at')::timestamptz <= $4, TRUE)"
             f" AND {part.where} ORDER BY {part.order_by} LIMIT {part.limit}",
-            program_id, list(statuses), trigger, *part.args,
+            program_id, list(statuses), trigger, started_by, *part.args,
         )  # fmt: skip
     return page_result([rule_from_row(row) for row in rows], page)

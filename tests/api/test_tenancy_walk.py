@@ -240,6 +240,65 @@ async def test_member_sees_no_rule_that_is_not_active(world: World, status: str)
     assert seen["earningRules"]["nodes"] == [{"id": hidden["id"]}]
 
 
+async def test_member_sees_no_rule_before_it_starts(world: World) -> None:
+    started = await world.rule(startsAt="2026-01-01T00:00:00Z")
+    soon = await world.rule(startsAt="2990-01-01T00:00:00Z", name="Not announced yet")
+    found = await world.api.call(RULES, {"id": soon["id"]}, world.token)
+    assert found == {"earningRule": None, "node": None, "nodes": [None]} | {
+        "earningRules": {"nodes": [{"id": started["id"]}], "edges": [{"node": {"id": started["id"]}}]}
+    }
+    active = await world.api.call(RULES, {"id": started["id"], "status": "ACTIVE"}, world.token)
+    assert active["node"] == active["earningRule"] == {"id": started["id"]}
+    assert active["earningRules"] == found["earningRules"]
+    event = (await world.purchase())["event"]["id"]
+    why = "query ($id: ID!) { event(by: {id: $id}) { explanation { rule { id } reason } } }"
+    outcomes = [(started["id"], "PAID"), (soon["id"], "NOT_STARTED")]
+    for token, expected in ((world.key, outcomes), (world.token, outcomes[:1])):
+        told = (await world.api.call(why, {"id": event}, token))["event"]["explanation"]
+        assert [(each["rule"]["id"], each["reason"]) for each in told] == expected
+    seen = await world.call(RULES, {"id": soon["id"]})
+    assert seen["node"] == seen["earningRule"] == {"id": soon["id"]}
+    assert seen["earningRules"]["nodes"] == [{"id": started["id"]}, {"id": soon["id"]}]
+
+
+async def test_member_reads_the_rule_that_paid_also_while_it_has_not_started_again(world: World) -> None:
+    rule = await world.rule()
+    event = (await world.purchase())["event"]["id"]
+    update = """mutation ($id: ID!, $input: EarningRuleInput!) {
+        updateEarningRule(id: $id, input: $input) { userErrors { code } }
+    }"""
+    later = {"name": "Later", "trigger": "PURCHASE", "startsAt": "2990-01-01T00:00:00Z"}
+    assert (await world.call(update, {"id": rule["id"], "input": later}))["updateEarningRule"] == {
+        "userErrors": []
+    }
+    query = """query ($id: ID!) { event(by: {id: $id}) {
+        awards { rule { id } } explanation { rule { id } }
+    } }"""
+    found = (await world.api.call(query, {"id": event}, world.token))["event"]
+    assert found == {"awards": [{"rule": {"id": rule["id"]}}], "explanation": [{"rule": {"id": rule["id"]}}]}
+    assert (await world.api.call(RULES, {"id": rule["id"]}, world.token))["node"] is None
+
+
+async def test_member_is_not_told_what_a_rule_may_give_to_all(world: World) -> None:
+    rule = await world.rule(limits={"budget": 5000, "maxPointsPerDay": 70})
+    event = (await world.purchase())["event"]["id"]
+    limits = "limits { budget maxPointsPerDay }"
+    query = f"""query ($rule: ID!, $event: ID!) {{
+        earningRule(id: $rule) {{ {limits} }} earningRules {{ nodes {{ {limits} }} }}
+        node(id: $rule) {{ ... on EarningRule {{ {limits} }} }}
+        event(by: {{id: $event}}) {{ awards {{ rule {{ {limits} }} }} explanation {{ rule {{ {limits} }} }} }}
+    }}"""
+    for token, budget in ((world.key, 5000), (world.token, None)):
+        found = await world.api.call(query, {"rule": rule["id"], "event": event}, token)
+        told = {"limits": {"budget": budget, "maxPointsPerDay": 70}}
+        assert found == {
+            "earningRule": told,
+            "earningRules": {"nodes": [told]},
+            "node": told,
+            "event": {"awards": [{"rule": told}], "explanation": [{"rule": told}]},
+        }
+
+
 async def test_member_reads_the_rule_behind_an_award_after_it_was_paused(world: World) -> None:
     """The receipt stays readable, which the description of EarningRule says; the rule alone does not."""
     rule = await world.rule()
