@@ -39,6 +39,8 @@ WHERE a.id = ANY($2::uuid[]) AND a.program_id = $1
 ORDER BY a.id FOR NO KEY UPDATE OF a
 """
 
+_PEEK = _LOCK.replace("FOR NO KEY UPDATE OF a", "")
+
 _KEEP = """
 WITH outcome AS ( /* scoped by: account */
     INSERT INTO event_outcome (event_id, points, rejection, rules_version, context, processed_at)
@@ -99,6 +101,23 @@ async def lock(sql: asyncpg.Connection, program_id: UUID, members: Sequence[UUID
         {row["id"]: row["held"] for row in rows},
         {row["id"]: MemberStatus(row["status"]) for row in rows},
     )
+
+
+async def peek_held(sql: asyncpg.Connection, program_id: UUID, member_id: UUID) -> int:
+    """Return what `Locked.held` would say of a member; nothing is locked for it."""
+    (row,) = await sql.fetch(_PEEK, program_id, [member_id])
+    held: int = row["held"]
+    return held
+
+
+def check_sum(held: int, awards: Sequence[Award]) -> None:
+    """Check that an account can count what it is to be given.
+
+    Raises:
+        TooManyPoints: it could not.
+    """
+    if held + sum(award.points for award in awards) > MAX_POINTS:
+        raise TooManyPoints
 
 
 def why_not(status: str | None) -> str | None:
@@ -175,8 +194,7 @@ class _Batch:
             return (), rejection
         try:
             awards = evaluate(rules, event.facts, standing, rooms, candidates=candidates)
-            if self._held.get(event.member_id, 0) + sum(award.points for award in awards) > MAX_POINTS:
-                raise TooManyPoints
+            check_sum(self._held.get(event.member_id, 0), awards)
         except TooManyPoints:
             return (), TOO_MANY
         except Exception:

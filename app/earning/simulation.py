@@ -9,7 +9,7 @@ import asyncpg
 from app import clock
 from app.database import connection
 from app.earning import rulesets
-from app.earning.batch import TOO_MANY, days_of, span_of, standings, why_not
+from app.earning.batch import TOO_MANY, check_sum, days_of, peek_held, span_of, standings, why_not
 from app.earning.events import Deed, Incoming, OwnDeed, Prepared, facts, prepare
 from app.earning.explain import RuleOutcome, explain
 from app.earning.limits import Book, Rooms, Waiting
@@ -93,8 +93,10 @@ async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
         fact = facts(prepared.kind, prepared.occurred_at, prepared.amount, prepared.body, store_id)
         (rules,) = await rulesets.then(sql, rule_set, [fact])
         ahead = await outlook(sql, rule_set, Waiting(prepared.id, state.id, fact), rules)
+        held = await peek_held(sql, program_id, state.id)
     try:
         awards, outcomes = explain(rules, fact, ahead.standing, ahead.rooms)
+        check_sum(held, awards)
     except TooManyPoints:
         raise Refused([UserError(ErrorCode.LIMIT_REACHED, TOO_MANY)]) from None
     today = clock.local_date(now, rule_set.policy.zone)

@@ -7,6 +7,7 @@ import pytest
 
 from app.database import connection
 from app.earning.rules import Action
+from app.ledger.operations import MAX_POINTS
 from tests.api.client import Api, World, make_world, unique
 from tests.api.statements import counting
 from tests.api.test_actions import ACT, QUIZ, deed
@@ -20,6 +21,7 @@ SIMULATE = f"""query ($input: EventInput!) {{ simulate(input: $input) {{
     points {AWARDS} {OUTCOMES} userErrors {{ code field message }}
 }} }}"""
 EVENT = f"query ($id: ID!) {{ event(by: {{id: $id}}) {{ points {AWARDS} {OUTCOMES} }} }}"
+ERRORS = "userErrors { code field message }"
 LINES = [
     {"sku": "ESP-1", "category": "Coffee", "brand": "Own", "quantity": "2", "amount": "25.00"},
     {"sku": "CUP", "category": "Dishes", "amount": "17.10"},
@@ -273,6 +275,21 @@ async def test_more_points_than_can_be_counted_are_refused(world: World) -> None
     ]
 
 
+async def test_account_that_cannot_count_an_award_is_told_as_recording_would_tell_it(world: World) -> None:
+    query = f"query ($input: EventInput!) {{ simulate(input: $input) {{ points {OUTCOMES} {ERRORS} }} }}"
+    await world.rule()
+    await world.adjust(MAX_POINTS - 15)
+    for amount, most in (("15", 15), ("16", 0)):
+        bought = sale(world, amount=amount)
+        simulated = (await world.call(query, {"input": {"purchase": bought}}))["simulate"]
+        assert simulated["points"] == most
+    assert simulated["explanation"] == []
+    (error,) = simulated["userErrors"]
+    assert (error["code"], error["field"]) == ("LIMIT_REACHED", ["purchase"])
+    recorded = (await world.done(RECORD, **bought))["event"]
+    assert (recorded["status"], recorded["rejection"]) == ("REJECTED", error["message"])
+
+
 async def test_members_may_not_simulate(world: World) -> None:
     answer = await world.api.post(SIMULATE, {"input": {"purchase": sale(world)}}, world.token)
     assert answer.codes == ["FORBIDDEN"]
@@ -299,7 +316,7 @@ async def test_simulation_costs_the_same_however_many_rules_there_are(world: Wor
             simulated = await simulate(world, **event)
         assert simulated["points"] == rules
         numbers.append(counted.numbers)
-    assert min(numbers) == (8, 0)
+    assert min(numbers) == (9, 0)
 
 
 async def test_simulation_of_a_name_that_nobody_has_used_finds_no_rule(world: World) -> None:
