@@ -218,7 +218,11 @@ class EarningRulePayload:
 
 @object_type(description="")
 class RuleMutations:
-    @resolver(description="Sets up a rule, version 1.", scope=Scope.RULES_WRITE)
+    @resolver(
+        description="Sets up a rule, version 1. Where a rule says the same in everything already, its status"
+        " included, none is made: that rule is the answer, so that a call can be repeated.",
+        scope=Scope.RULES_WRITE,
+    )
     async def create_earning_rule(
         self, info: Info, input: Annotated[EarningRuleInput, strawberry.argument(description="The rule.")]
     ) -> EarningRulePayload:

@@ -27,7 +27,7 @@ _RULE = (
     "SELECT id, version, status, definition, created_at, updated_at FROM earning_rule WHERE program_id = $1"
 )
 
-_TWIN = f"{_RULE} AND status = $2 AND status <> 'ARCHIVED' AND definition = $3 ORDER BY id LIMIT 1"
+_NAMESAKES = f"{_RULE} AND status = $2 AND status <> 'ARCHIVED' AND definition->>'name' = $3 ORDER BY id"
 
 _NEW_RULE = """
 INSERT INTO earning_rule (id, program_id, version, status, trigger, definition, created_at, updated_at)
@@ -45,6 +45,9 @@ async def create_rule(program_id: UUID, definition: RuleDefinition, status: Rule
     """Set up a rule, version 1; one that is the same in everything is not made again, but answered with.
 
     A rule has no name of the caller's to know a repetition by, and a twin would pay everybody twice.
+    Compared is what rules say now, their status included: of a rule that has been paused or changed
+    since, the same call makes another one, and a rule that was changed into this one is its twin.
+    What is archived is nobody's twin. Of several twins the oldest is the answer.
 
     Raises:
         Refused: the definition makes no sense (every reason), or there are MAX_RULES rules.
@@ -61,9 +64,10 @@ async def _insert(program_id: UUID, rule: Rule, sent: RuleDefinition) -> Rule:
         version = await bump(sql, program_id)
         # As it was sent: what is wrong is told by its place in there.
         await _check(sql, program_id, sent, now)
-        twin = await sql.fetchrow(_TWIN, program_id, status, encoded)
-        if twin is not None:
-            return rule_from_row(twin)
+        for row in await sql.fetch(_NAMESAKES, program_id, status, definition.name):
+            # As values: 1.50 says the same as 1.5.
+            if (twin := rule_from_row(row)).definition == definition:
+                return twin
         live = await sql.fetchval(
             "SELECT count(*) FROM earning_rule WHERE program_id = $1 AND status <> 'ARCHIVED'", program_id
         )

@@ -150,6 +150,52 @@ async def test_rule_that_says_little_is_active_and_pays_always(world: World) -> 
         )
 
 
+async def listed(world: World) -> list[str]:
+    """Return the ids of the program's rules, the first twenty."""
+    rules = await world.call("{ earningRules { nodes { id } } }")
+    return [rule["id"] for rule in rules["earningRules"]["nodes"]]
+
+
+async def test_rule_that_is_set_up_twice_is_one_rule(world: World) -> None:
+    tier, store = await world.tier(), await world.store()
+    given = KINDS[0] | {"audience": {"tierIds": [tier["id"]], "storeIds": [store["id"]]}}
+    rule = await create(world, **given)
+    # What is named twice, or written in another way, says the same.
+    twice = {name: [*names, *names] for name, names in COFFEE.items()}
+    rate = {"points": "2.0", "amount": "3.5"}
+    for repeated in ({}, {"products": twice}, {"pointsPerAmount": rate}):
+        assert await create(world, **(given | repeated)) == rule
+    assert await listed(world) == [rule["id"]]
+    others = [
+        await create(world, **(given | other))
+        for other in ({"name": "Other"}, {"status": "PAUSED"}, {"pendingDays": 15}, {"audience": None})
+    ]
+    assert await listed(world) == [rule["id"], *(other["id"] for other in others)]
+
+
+async def test_twin_is_known_by_what_the_rule_says_now(world: World) -> None:
+    """Its status, too: what was paused since pays nobody twice, and a repeat makes a rule of its own."""
+    first = await create(world, **FIXED)
+    await world.call(SET, {"id": first["id"], "status": "PAUSED"})
+    second = await create(world, **FIXED)
+    assert (second["version"], second["id"] != first["id"]) == (1, True)
+    assert await create(world, **FIXED) == second
+    changed = (await update(world, second["id"], name="Changed"))["earningRule"]
+    third = await create(world, **FIXED)
+    assert third["id"] not in (first["id"], second["id"])
+    # As changed, so sent: the answer is the rule with its second version.
+    assert await create(world, **FIXED, name="Changed") == changed
+    await world.call(SET, {"id": third["id"], "status": "ARCHIVED"})
+    assert (await create(world, **FIXED))["id"] not in (first["id"], second["id"], third["id"])
+    archived = await create(world, **FIXED, status="ARCHIVED")
+    assert archived["id"] != third["id"]
+
+
+async def test_rules_of_two_programs_are_no_twins(api: Api, world: World) -> None:
+    other = await make_world(api)
+    assert (await create(world, **FIXED))["id"] != (await create(other, **FIXED))["id"]
+
+
 RATE = {"pointsPerAmount": {"points": "1"}}
 FIXED = {"fixedPoints": 5}
 ACTION = {"trigger": "ACTION", "action": "quiz", "fixedPoints": 5}
@@ -254,6 +300,17 @@ async def test_audience_that_is_not_of_the_program_is_refused_by_its_place(api: 
     ]
 
 
+@pytest.mark.parametrize("action", ["BIRTHDAY", "quiz"])
+async def test_action_rule_for_certain_stores_is_refused(world: World, action: str) -> None:
+    tier, store = await world.tier(), await world.store()
+    rule = {"name": "Rule", "trigger": "ACTION", "action": action, "fixedPoints": 5}
+    both = {"tierIds": [tier["id"]], "storeIds": [store["id"]]}
+    assert await world.refused(CREATE, **rule, audience=both) == [("INVALID", ["audience", "storeIds"])]
+    made = await create(world, **rule, audience={"tierIds": [tier["id"]]})
+    payload = await update(world, made["id"], trigger="ACTION", audience=both)
+    assert [(e["code"], e["field"]) for e in payload["userErrors"]] == [("INVALID", ["audience", "storeIds"])]
+
+
 async def test_audience_of_more_than_a_hundred_is_refused(world: World) -> None:
     many = {"tierIds": ["none"] * 101}
     refused = await world.refused(CREATE, **BASE, **FIXED, audience=many)
@@ -354,6 +411,41 @@ async def test_rule_whose_window_is_over_can_still_be_changed(
         rule = await create(world, **FIXED, endsAt="2026-02-01T00:00:00Z")
     changed = (await update(world, rule["id"], description="Over"))["earningRule"]
     assert (changed["version"], changed["description"], changed["endsAt"]) == (2, "Over", rule["endsAt"])
+
+
+async def test_rule_whose_window_is_over_cannot_be_activated_before_its_end_is_moved(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        set_now(patch, 2026, 1, 1)
+        rules = [
+            await create(world, fixedPoints=n, status=status, endsAt="2026-02-01T00:00:00Z")
+            for n, status in enumerate(("DRAFT", "PAUSED"), start=1)
+        ]
+    for rule in rules:
+        asked = {"id": rule["id"], "status": "ACTIVE"}
+        for payload in (
+            (await world.call(SET, asked))["setEarningRuleStatus"],
+            await update(world, rule["id"], status="ACTIVE"),
+        ):
+            (error,) = payload["userErrors"]
+            assert (error["code"], error["field"]) == ("WRONG_STATE", ["status"])
+            assert error["message"].endswith("Move its end first.")
+            assert payload["earningRule"] is None
+        moved = await update(world, rule["id"], endsAt="2999-01-01T00:00:00Z", status="ACTIVE")
+        assert (moved["earningRule"]["status"], moved["earningRule"]["version"]) == ("ACTIVE", 2)
+
+
+async def test_active_rule_whose_window_is_over_stays_what_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        set_now(patch, 2026, 1, 1)
+        rule = await create(world, **FIXED, endsAt="2026-02-01T00:00:00Z")
+    for status, version in (("ACTIVE", 1), ("PAUSED", 2)):
+        payload = (await world.call(SET, {"id": rule["id"], "status": status}))["setEarningRuleStatus"]
+        assert payload["userErrors"] == []
+        assert (payload["earningRule"]["status"], payload["earningRule"]["version"]) == (status, version)
 
 
 @pytest.mark.parametrize("name", ["status", "priority"])

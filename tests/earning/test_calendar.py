@@ -23,10 +23,12 @@ from app.earning.reads import get_explanations
 from app.earning.recording import Recorded
 from app.earning.rule_service import set_rule_status, update_rule
 from app.earning.rules import Action, EventKind, RuleStatus
+from app.errors import Unavailable
 from app.ledger.adjusting import adjust_points
 from app.members.inputs import MemberStatus, NewMember
 from app.members.reads import MemberRow
 from app.members.service import enroll_members, update_member
+from app.metrics import ERRORS
 from app.programs.models import Program
 from tests.api.statements import counting
 from tests.campaigns.making import make_campaign
@@ -683,6 +685,50 @@ async def test_a_rule_for_a_program_that_was_quiet_pays_from_its_first_day_on(
     place.at(2018, 3, 5, 8)
     await sweep()
     assert await place.told(member) == [birthday(2018)]
+
+
+async def test_what_is_wrong_with_one_program_keeps_no_other_from_its_birthdays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = [await make_place(monkeypatch, 2016, 3, 3, 8) for _ in range(3)]
+    members = [await place.born() for place in places]
+    broken = places[1].program.id
+    sweep_one = calendar.sweep_program
+
+    async def failing(program_id: UUID) -> int:
+        if program_id == broken:
+            raise ValueError("a rule that nobody thought of")
+        return await sweep_one(program_id)
+
+    errors = ERRORS.labels("calendar")._value.get()
+    with monkeypatch.context() as meanwhile, structlog.testing.capture_logs() as logged:
+        meanwhile.setattr(calendar, "sweep_program", failing)
+        await sweep()
+    assert [await place.told(each) for place, each in zip(places, members, strict=True)] == [
+        [birthday(2016)],
+        [],
+        [birthday(2016)],
+    ]
+    (entry,) = [each for each in logged if each["event"] == "program_not_swept"]
+    assert (entry["log_level"], entry["program_id"]) == ("error", str(broken))
+    assert ERRORS.labels("calendar")._value.get() == errors + 1
+    # It is looked at again in the next sweep.
+    await sweep()
+    assert await places[1].told(members[1]) == [birthday(2016)]
+
+
+async def test_a_database_that_is_away_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other programs would fare no better, and the next sweep goes on where this one ended."""
+    await make_place(monkeypatch, 2016, 3, 3, 8)
+
+    async def away(_program_id: UUID) -> int:
+        raise Unavailable("The database is busy.")
+
+    errors = ERRORS.labels("calendar")._value.get()
+    monkeypatch.setattr(calendar, "sweep_program", away)
+    with pytest.raises(Unavailable):
+        await sweep()
+    assert ERRORS.labels("calendar")._value.get() == errors
 
 
 async def test_the_workers_look_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,18 @@ from app.earning.limits import Book, Waiting
 from app.earning.outcomes import Reason
 from app.earning.rules import Frequency, Period, RuleLimits
 from app.ids import new_id
-from tests.earning.making import NOBODY, NothingYet, purchase, rule, rule_set
+from tests.earning.making import NOBODY, TICK, NothingYet, purchase, rule, rule_set
 
 DAY, WEEK, MONTH, YEAR = Period
 # A Monday, and the same day in the zones of these tests.
 PAID = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)
 
 
-async def told(limits: RuleLimits, *paid_and_asked: datetime, zone: str = "UTC") -> tuple[Reason, str] | None:
+async def told(
+    limits: RuleLimits, *paid_and_asked: datetime, zone: str = "UTC", ends_at: datetime | None = None
+) -> tuple[Reason, str] | None:
     """Return why the last of several events is turned away, after all before it were earned."""
-    rules = rule_set(rule(fixed=5, limits=limits), timezone=zone)
+    rules = rule_set(rule(fixed=5, limits=limits, ends_at=ends_at), timezone=zone)
     member = new_id()
     events = [Waiting(new_id(), member, purchase(amount="1", at=at)) for at in paid_and_asked]
     book = Book(rules.policy)
@@ -110,6 +112,32 @@ async def test_of_a_pause_and_a_frequency_the_later_end_is_told() -> None:
         "The rule paid on 2 March 2026, 12:30 (UTC), and waits 1 hour."
         " The next time is possible from 3 March 2026, 00:00 (UTC) on.",
     )
+
+
+ONCE_A_DAY = (RuleLimits(frequency=Frequency(1, DAY)), "The rule pays once a day, and has done so.")
+ONE_DAY_BETWEEN = (
+    RuleLimits(cooldown_minutes=24 * 60),
+    "The rule paid on 2 March 2026, 12:30 (UTC), and waits 24 hours.",
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message", "again"),
+    [
+        (*ONCE_A_DAY, datetime(2026, 3, 3, tzinfo=UTC)),
+        (*ONE_DAY_BETWEEN, datetime(2026, 3, 3, 12, 30, tzinfo=UTC)),
+    ],
+)
+async def test_of_a_rule_that_ends_first_no_next_time_is_promised(
+    limits: RuleLimits, message: str, again: datetime
+) -> None:
+    asked = PAID + timedelta(hours=1)
+    # A window does not include its end.
+    for ends_at in (asked + TICK, again):
+        _, said = await told(limits, PAID, asked, ends_at=ends_at) or (None, "")
+        assert said == f"{message} It ends before the next time."
+    _, said = await told(limits, PAID, asked, ends_at=again + TICK) or (None, "")
+    assert said == (f"{message} The next time is possible from {again.day} {again:%B %Y, %H:%M} (UTC) on.")
 
 
 @pytest.mark.parametrize(("most", "often"), [(1, "once"), (2, "twice"), (3, "3 times")])

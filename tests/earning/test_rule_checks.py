@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -28,6 +29,8 @@ from app.ledger.operations import MAX_POINTS
 from tests.earning.making import NOON, TICK
 
 REFERRAL = ReferralTrigger.FIRST_PURCHASE
+# The same in every process: it goes into the names of tests.
+SOME = UUID(int=1)
 
 
 def by_amount(points: str = "1", amount: str = "1", **fields: Any) -> RuleDefinition:
@@ -86,6 +89,8 @@ def fields_of(definition: RuleDefinition) -> set[str]:
         by_amount(stacking=RuleStacking.REPLACE),
         by_amount(stacking=RuleStacking.ADD, products=ProductFilter(skus=("a",))),
         by_amount(audience=Audience((new_id(),), (new_id(),))),
+        action(audience=Audience(tiers=(new_id(),))),
+        visit(audience=Audience(stores=(new_id(),))),
         by_amount(pending_days=0, expiry=ExpiryPolicy(ExpiryKind.ROLLING_MONTHS, 12)),
         by_amount(expiry=ExpiryPolicy(ExpiryKind.END_OF_YEAR), pending_days=3650),
         by_amount(tier_multiplier_applies=False, campaign_multiplier_applies=True),
@@ -184,6 +189,10 @@ GIFTS = [
     case("expiry.months", by_amount, expiry=ExpiryPolicy(ExpiryKind.ROLLING_MONTHS, 0)),
     case("expiry.months", by_amount, expiry=ExpiryPolicy(ExpiryKind.END_OF_YEAR, 3)),
 ]
+PLACES = [
+    case("audience.store_ids", action, audience=Audience(stores=(SOME,))),
+    case("audience.store_ids", action, name="BIRTHDAY", audience=Audience((SOME,), (SOME,))),
+]
 MULTIPLIERS = [
     case("multiplier", times, factor="0"),
     case("multiplier", times, factor="-2"),
@@ -257,7 +266,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize(
-    "refused", [*TEXTS, *WINDOWS, *GIFTS, *MULTIPLIERS, *ELSEWHERE, *PRODUCTS, *LIMITS], ids=str
+    "refused", [*TEXTS, *WINDOWS, *GIFTS, *PLACES, *MULTIPLIERS, *ELSEWHERE, *PRODUCTS, *LIMITS], ids=str
 )
 def test_a_rule_that_makes_no_sense_is_refused_at_its_field(refused: Case) -> None:
     found = fields_of(refused.make(**refused.fields))
