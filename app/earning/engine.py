@@ -117,8 +117,9 @@ class _Evaluation:
         self._standing = standing
         self._rooms = rooms
         self._verdicts = verdicts
-        # A purchase without lines is one nameless line.
-        self._parts = [line.micros for line in facts.lines] or [facts.micros]
+        # A purchase without lines is one nameless line; so is one whose lines no rule looks at.
+        lines = facts.lines if rule_set.looks_at_lines else ()
+        self._parts = [line.micros for line in lines] or [facts.micros]
         self._winners: list[CompiledRule | None] = []
         self._multipliers: list[CompiledRule | None] = []
         self._factors: dict[tuple[bool, bool], Combined] = {}

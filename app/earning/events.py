@@ -1,9 +1,9 @@
 """Events as callers send them and as they are kept: checking, normalising, comparing. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, overload
 from uuid import UUID
 
 import asyncpg
@@ -166,15 +166,40 @@ def facts(
         kind,
         occurred_at,
         micros(amount) if amount is not None else 0,
-        [] if body is None else fact_lines(body.lines),
+        () if body is None else FactLines(body.lines),
         store_id,
         None if body is None else body.action,
     )
 
 
-def fact_lines(lines: Sequence[PurchaseLine]) -> list[FactLine]:
-    """Return lines of a purchase as the engine looks at them."""
-    return [FactLine(line.sku, line.category, line.brand, micros(line.amount)) for line in lines]
+class FactLines(Sequence[FactLine]):
+    """Lines of a purchase as the engine looks at them, made when it does: most rules never ask."""
+
+    __slots__ = ("_lines", "_made")
+
+    def __init__(self, lines: Sequence[PurchaseLine]) -> None:
+        self._lines = lines
+        self._made: list[FactLine] | None = None
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[FactLine]:
+        return iter(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> FactLine: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[FactLine]: ...
+    def __getitem__(self, index: int | slice) -> FactLine | Sequence[FactLine]:
+        return self._all()[index]
+
+    def _all(self) -> list[FactLine]:
+        if self._made is None:
+            self._made = [
+                FactLine(line.sku, line.category, line.brand, micros(line.amount)) for line in self._lines
+            ]
+        return self._made
 
 
 EVENT_COLUMNS = """

@@ -27,7 +27,7 @@ _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 _QUEUED = """
 SELECT e.id, e.member_id, e.kind, e.occurred_at, e.amount, e.store_id, /* scoped by: account */
-    CASE WHEN $3 OR e.kind <> 'PURCHASE' THEN e.body END AS body
+    CASE WHEN $3 OR e.kind <> 'PURCHASE' OR e.occurred_at < $5 THEN e.body END AS body
 FROM event_queue q JOIN event e ON e.id = q.event_id
 WHERE q.member_id = ANY($1::uuid[]) AND q.occurred_at <= $4
 ORDER BY q.member_id, q.occurred_at, q.event_id LIMIT $2
@@ -50,7 +50,8 @@ async def _chunk(
 ) -> list[Earned]:
     """Earn the next CHUNK events of members up to a time; fewer than that means that none are left."""
     locked = await lock(sql, program_id, members)
-    rows = await sql.fetch(_QUEUED, members, CHUNK, locked.rule_set.looks_at_lines, until)
+    rules = locked.rule_set
+    rows = await sql.fetch(_QUEUED, members, CHUNK, rules.looks_at_lines, until, rules.changed_at)
     events = [Waiting(row["id"], row["member_id"], _facts(row)) for row in rows]
     if not events:
         return []
@@ -62,7 +63,7 @@ async def _chunk(
 
 
 def _facts(row: asyncpg.Record) -> Facts:
-    # What was bought is read, and decoded, only where a rule looks at it.
+    # What was bought is read, and decoded, only where a rule looks at it, or may have at the time.
     body = None if row["body"] is None else msgspec.convert(row["body"], Body)
     return facts(EventKind(row["kind"]), row["occurred_at"], row["amount"], body, row["store_id"])
 

@@ -11,12 +11,13 @@ from app.earning.reads import get_awards, get_explanations
 from app.earning.recording import record_now, store
 from app.earning.refunding import EventRef, refund_purchase
 from app.earning.rule_service import set_rule_status, update_rule
-from app.earning.rules import PointsPerAmount, RuleStatus
+from app.earning.rules import PointsPerAmount, ProductFilter, RuleStatus
 from app.earning.simulation import simulate
 from app.members.reads import MemberRow
 from app.programs.models import Program
 from tests.earning.test_limits import total
 from tests.helpers import (
+    Line,
     by_id,
     find_differences,
     new_member,
@@ -106,6 +107,24 @@ async def test_sale_that_waited_for_a_worker_meets_the_rule_that_was_there(
     for batch in await stamp_all(program):
         await earn_batch(batch)
     assert await total(program, [member]) == 20
+
+
+async def test_sale_that_waited_meets_a_filter_that_no_rule_has_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, 2026, 3, 2, 9)
+    program = await new_program()
+    await new_rule(program)
+    tea = await new_rule(program, 3, products=ProductFilter(skus=("tea",)))
+    member = await new_member(program)
+    set_now(monkeypatch, 2026, 3, 2, 10)
+    lines = [Line("tea", Decimal(4)), Line("cup", Decimal(6))]
+    await store(program.id, [Incoming(purchase(None, lines=lines), by_id(member))])
+    set_now(monkeypatch, 2026, 3, 2, 11)
+    await set_rule_status(program.id, tea.id, RuleStatus.ARCHIVED)
+    for batch in await stamp_all(program):
+        await earn_batch(batch)
+    assert await total(program, [member]) == 18
 
 
 async def test_simulation_of_a_late_sale_tells_what_recording_it_gives(
