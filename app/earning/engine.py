@@ -7,9 +7,11 @@ from uuid import UUID
 
 from app.earning.exact import Ratio, money, plural
 from app.earning.factors import Combined, combine
+from app.earning.limit_messages import closed_message
 from app.earning.outcomes import (
     UNLIMITED,
     Award,
+    Closed,
     Reason,
     Room,
     Rooms,
@@ -156,11 +158,15 @@ class _Evaluation:
         if verdict is None and rule.has_limits:
             room = self._rooms.of(rule)
             if room.closed is not None:
-                verdict = Verdict(*room.closed)
+                verdict = Verdict(room.closed.reason, self._why_closed(rule, room.closed))
         if verdict is None:
             return _Meant(rule, parts, room)
         self._note(rule, verdict)
         return None
+
+    def _why_closed(self, rule: CompiledRule, closed: Closed) -> str:
+        # A sentence that nobody asks for takes longer than the rest of a rule.
+        return "" if self._verdicts is None else closed_message(rule, closed)
 
     def _note(self, rule: CompiledRule, verdict: Verdict) -> None:
         if self._verdicts is not None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -10,7 +9,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from app.clock import local_date, start_of_day
-from app.earning.outcomes import Award, Reason, Room
+from app.earning.outcomes import Award, Closed, Reason, Room
 from app.earning.periods import span
 from app.earning.receipts import KeptRooms
 from app.earning.rules import Period
@@ -201,7 +200,7 @@ class Book:
         if limits.budget is not None:
             spent = self._spent.get(rule.id, 0) + self.budgeted.get(rule.id, 0)
             budget = max(0, limits.budget - spent)
-        return Room(closed and (closed.reason, closed.message), day, budget)
+        return Room(closed, day, budget)
 
     def again(self, rule: CompiledRule, place: _Place, moment: datetime) -> datetime | None:
         """Return the first time from a moment on at which a rule is there; None for never."""
@@ -213,7 +212,7 @@ class Book:
             place = place._replace(day=local_date(moment, place.zone))
         return moment
 
-    def _closed(self, rule: CompiledRule, place: _Place, moment: datetime) -> "_Closed | None":
+    def _closed(self, rule: CompiledRule, place: _Place, moment: datetime) -> Closed | None:
         if not rule.turns_away:
             return None
         return _closed(rule, self._paid.get((place.member_id, rule.id), []), place, moment)
@@ -252,66 +251,21 @@ def _window(rule: CompiledRule, place: _Place, moment: datetime) -> tuple[dateti
     return since, until + timedelta(microseconds=1)
 
 
-_PER = {Period.DAY: "a day", Period.WEEK: "a week", Period.MONTH: "a month", Period.YEAR: "a year"}
-
-
-class _Closed(NamedTuple):
-    """Why a rule is not there for an event, and when the limit that says so ends; None for never."""
-
-    reason: Reason
-    message: str
-    again: datetime | None
-
-
-def _closed(rule: CompiledRule, paid: Sequence[_Paid], place: _Place, moment: datetime) -> _Closed | None:
+def _closed(rule: CompiledRule, paid: Sequence[_Paid], place: _Place, moment: datetime) -> Closed | None:
     """Return why a rule is not there for an event of a moment: the limit, and when it will be there again."""
-    limits = rule.limits
+    limits, zone = rule.limits, place.zone.key
     if limits.max_times_per_member is not None and len(paid) >= limits.max_times_per_member:
-        most = _times(limits.max_times_per_member)
-        message = f"The rule pays each member {most} in all, and has done so."
-        return _Closed(Reason.MEMBER_LIMIT_REACHED, message, None)
-    reason, message, again = None, "", moment
+        return Closed(Reason.MEMBER_LIMIT_REACHED, zone)
+    reason, latest, again = None, None, moment
     if limits.cooldown_minutes is not None:
         pause = timedelta(minutes=limits.cooldown_minutes)
         near = [each.occurred_at for each in paid if abs(each.occurred_at - moment) < pause]
         if near:
-            reason, again = Reason.COOLING_DOWN, max(near) + pause
-            waits = _minutes(limits.cooldown_minutes)
-            message = f"The rule paid on {local_time(max(near), place.zone)}, and waits {waits}."
+            reason, latest = Reason.COOLING_DOWN, max(near)
+            again = latest + pause
     if limits.frequency is not None:
-        times, per = limits.frequency.times, limits.frequency.per
-        first, last = span(place.day, per)
-        if sum(first <= each.day <= last for each in paid) >= times:
+        first, last = span(place.day, limits.frequency.per)
+        if sum(first <= each.day <= last for each in paid) >= limits.frequency.times:
             again = max(again, start_of_day(last + timedelta(days=1), place.zone))
-            if reason is None:
-                reason = Reason.FREQUENCY_REACHED
-                message = f"The rule pays {_times(times)} {_PER[per]}, and has done so."
-    if reason is None:
-        return None
-    if rule.ends_at is not None and again >= rule.ends_at:
-        return _Closed(reason, f"{message} It ends before the next time.", again)
-    message = f"{message} The next time is possible from {local_time(again, place.zone)} on."
-    return _Closed(reason, message, again)
-
-
-def _times(times: int) -> str:
-    return "once" if times == 1 else "twice" if times == 2 else f"{times:,} times"
-
-
-def _minutes(minutes: int) -> str:
-    hours, rest = divmod(minutes, 60)
-    if not rest and hours > 24 and not hours % 24:
-        return f"{hours // 24:,} days"
-    if rest or not hours:
-        return f"{minutes:,} minute{'' if minutes == 1 else 's'}"
-    return f"{hours:,} hour{'' if hours == 1 else 's'}"
-
-
-@lru_cache(maxsize=4096)
-def local_time(instant: datetime, zone: ZoneInfo) -> str:
-    """Return a time as sentences tell it, to the minute, on the clocks of a zone."""
-    local = instant.astimezone(zone)
-    # Upwards to the minute: a time that is told must not come too early.
-    if local.second or local.microsecond:
-        local = (instant + timedelta(seconds=60 - local.second)).astimezone(zone)
-    return f"{local.day} {local:%B %Y, %H:%M} ({zone.key})"
+            reason = reason or Reason.FREQUENCY_REACHED
+    return None if reason is None else Closed(reason, zone, again, latest)

@@ -1,5 +1,6 @@
 """What comes of an event: the words in which the engine answers, and what it asks limits for. Pure."""
 
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -50,7 +51,7 @@ class Verdict(NamedTuple):
     message: str
 
 
-class Step(msgspec.Struct, frozen=True, gc=False):
+class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One line of a receipt: points before and after it, shown to at most six decimals."""
 
     kind: StepKind
@@ -71,13 +72,28 @@ class Award(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
 
 
+class Closed(msgspec.Struct, frozen=True, array_like=True):
+    """Why a limit keeps a rule away from an event.
+
+    Attributes:
+        zone: in which its days are counted, an IANA name.
+        again: when that limit ends (UTC); None for never.
+        paid_at: of a cooldown the time from which it counts.
+    """
+
+    reason: Reason
+    zone: str
+    again: datetime | None = None
+    paid_at: datetime | None = None
+
+
 class Room(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the limits of one rule leave to one event; None where there is no such limit.
 
-    `closed` tells why the rule is not there for the event at all: a reason, and a sentence.
+    `closed` tells why the rule is not there for the event at all.
     """
 
-    closed: tuple[Reason, str] | None = None
+    closed: Closed | None = None
     day: int | None = None
     budget: int | None = None
 

@@ -25,7 +25,8 @@ from app.earning.events import (
     OwnDeed,
     event_from_row,
 )
-from app.earning.limits import Waiting, local_time
+from app.earning.limit_messages import local_time
+from app.earning.limits import Waiting
 from app.earning.outcomes import Reason, TooManyPoints, Verdict
 from app.earning.recording import record_within
 from app.earning.rules import EventKind

@@ -12,7 +12,7 @@ from app.campaigns.campaigns import Campaign
 from app.earning.engine import evaluate
 from app.earning.exact import micros
 from app.earning.explain import RuleOutcome, explain
-from app.earning.outcomes import Award, Reason, Room
+from app.earning.outcomes import Award, Closed, Reason, Room
 from app.earning.receipts import KeptRooms
 from app.earning.rules import EventKind, PointsPerAmount, ProductFilter, Rule, RuleDefinition, RuleStatus
 from app.earning.ruleset import FactLine, Factor, Facts, RuleSet, Standing
@@ -148,7 +148,7 @@ def rooms(left: dict[Rule, Room] | None = None, *, program_day: int | None = Non
 
 
 def closed(reason: Reason) -> Room:
-    return Room(closed=(reason, "Not again so soon."))
+    return Room(closed=Closed(reason, "UTC", paid_at=NOON))
 
 
 def earn(

@@ -19,6 +19,7 @@ from tests.earning.making import (
     TICK,
     action,
     action_rule,
+    closed,
     goods,
     line,
     outcomes,
@@ -160,11 +161,26 @@ def test_a_rule_says_why_it_paid_or_did_not(
             "Gives 10 points; without limits it would be 40.",
         ),
         *(
-            ({name: value}, Room(closed=(reason, "Not again so soon.")), reason, "Not again so soon.")
-            for name, value, reason in (
-                ("frequency", Frequency(1, Period.DAY), Reason.FREQUENCY_REACHED),
-                ("cooldown_minutes", 5, Reason.COOLING_DOWN),
-                ("max_times_per_member", 1, Reason.MEMBER_LIMIT_REACHED),
+            ({name: value}, closed(reason), reason, message)
+            for name, value, reason, message in (
+                (
+                    "frequency",
+                    Frequency(1, Period.DAY),
+                    Reason.FREQUENCY_REACHED,
+                    "The rule pays once a day, and has done so.",
+                ),
+                (
+                    "cooldown_minutes",
+                    5,
+                    Reason.COOLING_DOWN,
+                    "The rule paid on 2 March 2026, 12:00 (UTC), and waits 5 minutes.",
+                ),
+                (
+                    "max_times_per_member",
+                    1,
+                    Reason.MEMBER_LIMIT_REACHED,
+                    "The rule pays each member once in all, and has done so.",
+                ),
             )
         ),
     ],

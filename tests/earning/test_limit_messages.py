@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.earning.engine import evaluate
+from app.earning.limit_messages import closed_message
 from app.earning.limits import Book, Waiting
 from app.earning.outcomes import Reason
 from app.earning.rules import Frequency, Period, RuleLimits
@@ -29,7 +30,8 @@ async def told(
     for event in events[:-1]:
         book.take(event, rules, evaluate(rules, event.facts, NOBODY, book.rooms(event)))
     (compiled,) = rules.compiled.values()
-    return book.rooms(events[-1]).of(compiled).closed
+    found = book.rooms(events[-1]).of(compiled).closed
+    return None if found is None else (found.reason, closed_message(compiled, found))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from app.programs.policy import Rounding
 from tests.earning.making import (
     NOBODY,
     NOON,
+    closed,
     earn,
     goods,
     line,
@@ -160,7 +161,7 @@ def test_the_room_of_one_rule_is_not_that_of_another() -> None:
 )
 def test_a_limit_on_how_often_turns_the_rule_away_as_a_whole(limits: dict[str, Any], reason: Reason) -> None:
     some = limited(10, **limits)
-    assert earn(some, "1", NOBODY, rooms({some: Room(closed=(reason, "Not yet."))})) == []
+    assert earn(some, "1", NOBODY, rooms({some: closed(reason)})) == []
     assert points(some, "1", NOBODY, rooms({some: Room()})) == [10]
 
 

@@ -14,6 +14,7 @@ from tests.earning.making import (
     NOBODY,
     NOON,
     TICK,
+    closed,
     earn,
     goods,
     line,
@@ -189,7 +190,7 @@ def test_a_rule_whose_frequency_is_used_up_replaces_nothing_and_one_without_room
     rules, what = [instead, rule()], purchase(GREEN, BAG)
     for room, expected in (
         (Room(day=100), [30, 80]),
-        (Room(closed=(Reason.FREQUENCY_REACHED, "Not today.")), [90]),
+        (closed(Reason.FREQUENCY_REACHED), [90]),
         (Room(day=0), [0, 80]),
     ):
         assert points(rules, what, NOBODY, rooms({instead: room})) == expected
