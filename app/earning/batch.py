@@ -50,6 +50,9 @@ WITH outcome AS ( /* scoped by: account */
     SELECT t.member_id, $10, t.day, t.points
     FROM unnest($7::uuid[], $8::date[], $9::bigint[]) AS t(member_id, day, points)
     ON CONFLICT (member_id, subject, day) DO UPDATE SET points = earning_counter.points + excluded.points
+), spent AS (
+    UPDATE earning_budget b SET spent = b.spent + t.points
+    FROM unnest($21::uuid[], $22::bigint[]) AS t(rule_id, points) WHERE b.rule_id = t.rule_id
 )
 INSERT INTO award (event_id, rule_id, rule_version, desired, points, remaining, entry_sequence, steps,
     day, available_at, expires_at)
@@ -58,11 +61,6 @@ SELECT event_id, rule_id, rule_version, desired, points, points, sequence, steps
 FROM unnest($11::uuid[], $12::uuid[], $13::integer[], $14::bigint[], $15::bigint[], $16::bigint[],
         $17::jsonb[], $18::date[], $19::timestamptz[], $20::timestamptz[])
     AS t(event_id, rule_id, rule_version, desired, points, sequence, steps, day, available_at, expires_at)
-"""
-
-_SPEND = """
-UPDATE earning_budget b SET spent = b.spent + t.points /* scoped by: rule */
-FROM unnest($1::uuid[], $2::bigint[]) AS t(rule_id, points) WHERE b.rule_id = t.rule_id
 """
 
 
@@ -170,7 +168,7 @@ class _Batch:
         points = sum(award.points for award in awards)
         if points:
             self._held[event.member_id] += points
-            self.book.take(event, rules, awards)
+            self.book.take(event, awards)
         day = self.book.place(event).day
         self.granted += [
             _Granted(event, award, day, *days_of(rules, award.rule_id, self._today)) for award in awards
@@ -282,9 +280,9 @@ async def _keep(
         [each.day for each in granted],
         [spans[each.matures_on, each.expires_on].available_at for each in granted],
         [spans[each.matures_on, each.expires_on].expires_at for each in granted],
+        list(batch.book.by_rule),
+        list(batch.book.by_rule.values()),
     )
-    if budgeted := batch.book.budgeted:
-        await sql.execute(_SPEND, list(budgeted), list(budgeted.values()))
 
 
 async def _post(

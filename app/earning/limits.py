@@ -13,7 +13,7 @@ from app.earning.outcomes import Award, Closed, Reason, Room
 from app.earning.periods import span
 from app.earning.receipts import KeptRooms
 from app.earning.rules import Period
-from app.earning.ruleset import Candidate, CompiledRule, Facts, RuleSet
+from app.earning.ruleset import Candidate, CompiledRule, Facts
 from app.programs.policy import ProgramPolicy
 
 # One walk along a member's events for each pair, whatever the planner knows of the tables.
@@ -108,8 +108,8 @@ class Book:
         self._places: dict[UUID, _Place] = {}
         self.given: dict[tuple[UUID, date], int] = {}
         """Points given by this batch, by member and day."""
-        self.budgeted: dict[UUID, int] = {}
-        """Points given by this batch out of budgets, by rule."""
+        self.by_rule: dict[UUID, int] = {}
+        """Points given by this batch, by rule: a rule that ever had a budget counts all that it gives."""
 
     async def read(
         self,
@@ -198,7 +198,7 @@ class Book:
             given = sum(each.points for each in paid if each.day == place.day)
             day = max(0, limits.max_points_per_day - given)
         if limits.budget is not None:
-            spent = self._spent.get(rule.id, 0) + self.budgeted.get(rule.id, 0)
+            spent = self._spent.get(rule.id, 0) + self.by_rule.get(rule.id, 0)
             budget = max(0, limits.budget - spent)
         return Room(closed, day, budget)
 
@@ -217,7 +217,7 @@ class Book:
             return None
         return _closed(rule, self._paid.get((place.member_id, rule.id), []), place, moment)
 
-    def take(self, event: Waiting, rule_set: RuleSet, awards: Sequence[Award]) -> None:
+    def take(self, event: Waiting, awards: Sequence[Award]) -> None:
         """Count what an event was given."""
         place = self.place(event)
         for award in awards:
@@ -230,8 +230,7 @@ class Book:
             paid = self._paid.get((place.member_id, award.rule_id))
             if paid is not None:
                 paid.append(_Paid(event.facts.occurred_at, place.day, award.points))
-            if rule_set.compiled[award.rule_id].limits.budget is not None:
-                self.budgeted[award.rule_id] = self.budgeted.get(award.rule_id, 0) + award.points
+            self.by_rule[award.rule_id] = self.by_rule.get(award.rule_id, 0) + award.points
 
 
 def _window(rule: CompiledRule, place: _Place, moment: datetime) -> tuple[datetime, datetime]:

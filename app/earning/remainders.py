@@ -74,15 +74,17 @@ class Remainder:
 
     @property
     def is_nothing(self) -> bool:
-        """Tell whether nothing is left: every piece, or all that was paid, was given back.
+        """Tell whether nothing is left: neither money nor goods, or goods that have been paid back.
 
-        Goods that cost nothing are left when all the others were given back.
+        Goods that cost nothing are left when all the others were given back; so is an amount that the
+        shop kept when all goods were.
         """
-        kept = [line for n, line in enumerate(self._lines) if self.left(n)]
-        if self._whole or (self._lines and not kept):
+        if self._whole:
             return True
-        worthless = not self.amount and bool(self._event.amount)
-        return worthless and (not kept or any(line.amount for line in kept))
+        kept = [line for n, line in enumerate(self._lines) if self.left(n)]
+        if self.amount or not (self._event.amount or self._lines):
+            return False
+        return not kept or any(line.amount for line in kept)
 
     def left(self, n: int) -> Decimal:
         """Return how many pieces of the line at a position, from 0 on, have not been given back."""

@@ -1,8 +1,8 @@
 """Which version of a rule was in force when. Pure.
 
 An event goes by the rules of the time at which it happened: what a till sends in late earns what it
-would have earned in time. What was not there yet counts as it is today, so that a program can take in
-events from before its rules.
+would have earned in time. What happened before a program had any rule goes by those of today, so that
+history can be brought in.
 """
 
 from bisect import bisect_right
@@ -47,7 +47,11 @@ class RuleHistory:
         if not epoch:
             return [rules[-1] for rules in self._rules.values()]
         moment = self._turns[epoch - 1]
-        return [_in_force(rules, moment) for rules in self._rules.values()]
+        return [
+            rules[bisect_right(rules, moment, key=_came_at) - 1]
+            for rules in self._rules.values()
+            if _came_at(rules[0]) <= moment
+        ]
 
 
 def goes_by_today(facts: Facts) -> bool:
@@ -58,8 +62,5 @@ def goes_by_today(facts: Facts) -> bool:
 _OWN = frozenset(Action)
 
 
-def _in_force(rules: Sequence[Rule], moment: datetime) -> Rule:
-    """Return the last version that had come by a moment; of a rule that was not there, the last of all."""
-    if moment < rules[0].updated_at:
-        return rules[-1]
-    return rules[bisect_right(rules, moment, key=lambda rule: rule.updated_at) - 1]
+def _came_at(rule: Rule) -> datetime:
+    return rule.updated_at

@@ -24,7 +24,7 @@ _KEPT = 1000
 _KEPT_PAST = 64
 _cache: OrderedDict[UUID, RuleSet] = OrderedDict()
 _past: OrderedDict[tuple[UUID, int], RuleHistory] = OrderedDict()
-_epochs: OrderedDict[tuple[UUID, int, int], RuleSet] = OrderedDict()
+_epochs: OrderedDict[tuple[str, UUID, int, int], RuleSet] = OrderedDict()
 
 _RULES = """
 SELECT id, version, status, definition, created_at, updated_at
@@ -118,7 +118,10 @@ async def then(sql: asyncpg.Connection, rule_set: RuleSet, facts: Sequence[Facts
         return [rule_set] * len(facts)
     policy = rule_set.policy
     book = (await _histories(sql, policy.program_id, {policy.version}))[policy.version]
-    return [rule_set if not (epoch := book.epoch(each)) else _of_epoch(book, epoch, policy) for each in facts]
+    return [
+        rule_set if not (epoch := book.epoch(each)) else _of_epoch(book, epoch, policy, "then")
+        for each in facts
+    ]
 
 
 class Decided(NamedTuple):
@@ -144,6 +147,7 @@ async def past(sql: asyncpg.Connection, program_id: UUID, decided: Sequence[Deci
             books[each.version],
             books[each.version].epoch(each.facts),
             each.context.policy(policy, each.version),
+            "past",
         )
         for each in decided
     ]
@@ -165,8 +169,9 @@ async def _histories(
     return found
 
 
-def _of_epoch(book: RuleHistory, epoch: int, policy: ProgramPolicy) -> RuleSet:
-    key = (policy.program_id, policy.version, epoch)
+def _of_epoch(book: RuleHistory, epoch: int, policy: ProgramPolicy, what_for: str) -> RuleSet:
+    # Of the past only what receipts keep is known of the policy: what earns has it in full.
+    key = (what_for, policy.program_id, policy.version, epoch)
     kept = _epochs.get(key)
     return _keep(_epochs, key, kept or RuleSet(policy, book.rules(epoch)), _KEPT_PAST)
 

@@ -1,7 +1,7 @@
 """Taking back what the returned part of a purchase earned: awards, ledger, counters and budgets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -30,11 +30,12 @@ SELECT a.rule_id, a.rule_version, a.points, a.remaining, a.entry_sequence, e.mat
     coalesce(a.day, (v.occurred_at AT TIME ZONE $2)::date) AS day
 FROM award a JOIN event v ON v.id = a.event_id
 LEFT JOIN ledger_entry e ON e.account_id = v.member_id AND e.sequence = a.entry_sequence
-WHERE a.event_id = $1 AND a.points > 0 /* scoped by: event */
+WHERE a.event_id = $1 /* scoped by: event */
 """
 
 _MOVED = """
-SELECT rule_id, reference, sum(points)::bigint AS points FROM refund_award
+SELECT rule_id, reference, sum(points)::bigint AS points, sum(written_off)::bigint AS written_off
+FROM refund_award
 WHERE event_id = $1 GROUP BY rule_id, reference ORDER BY rule_id, reference /* scoped by: event */
 """
 
@@ -45,8 +46,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 _KEEP = """
 WITH moved AS ( /* scoped by: event */
-    INSERT INTO refund_award (refund_id, event_id, rule_id, reference, points)
-    SELECT $1, $2, t.* FROM unnest($3::uuid[], $4::bigint[], $5::bigint[]) AS t
+    INSERT INTO refund_award (refund_id, event_id, rule_id, reference, points, written_off)
+    SELECT $1, $2, t.* FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $12::bigint[]) AS t
 ), counted AS (
     UPDATE earning_counter c SET points = c.points - t.points
     FROM unnest($6::date[], $7::bigint[]) AS t(day, points)
@@ -62,11 +63,9 @@ SELECT rule_id FROM earning_budget WHERE rule_id = ANY($1::uuid[]) ORDER BY rule
 /* scoped by: rule */
 """
 
-# What was given under versions before the budget's is in its initial sum.
 _UNSPEND = """
-UPDATE earning_budget b SET spent = b.spent - t.points
-FROM unnest($1::uuid[], $2::integer[], $3::bigint[]) AS t(rule_id, version, points)
-WHERE b.rule_id = t.rule_id AND t.version >= b.since_version /* scoped by: rule */
+UPDATE earning_budget b SET spent = greatest(0, b.spent - t.points)
+FROM unnest($1::uuid[], $2::bigint[]) AS t(rule_id, points) WHERE b.rule_id = t.rule_id /* scoped by: rule */
 """
 
 
@@ -115,12 +114,15 @@ async def take_back(
     moves: list[_Move] = []
     if awards:
         rule_set, context = await _receipt(sql, policy, event, decided, awards)
+        awards = [award for award in awards if award.points]
         awards.sort(key=lambda award: rule_set.compiled[award.rule_id].number)
         earned = rest.would_earn(rule_set, context.standing, context.rooms)
         kept = targets({award.rule_id: award.points for award in awards}, earned)
-        given = await sql.fetch(_MOVED, event.id)
-        entries = {(row["rule_id"], row["reference"]): row["points"] for row in given}
-        moves = _moves(awards, kept, entries, local_date(request.recorded_at, policy.zone))
+        moved = {
+            (row["rule_id"], row["reference"]): _Moved(row["points"], row["written_off"])
+            for row in await sql.fetch(_MOVED, event.id)
+        }
+        moves = _moves(awards, kept, moved, local_date(request.recorded_at, policy.zone))
     outcomes = await _post(sql, policy, request, event, refund_id, moves)
     taken = sum(outcome.taken or 0 for outcome in outcomes)
     debt = sum(outcome.debt or 0 for outcome in outcomes)
@@ -163,7 +165,19 @@ async def _receipt(
         return rule_set, context
     # Recorded before receipts were kept: then the awards' own versions are all that there is to go by.
     versions = [(award.rule_id, award.rule_version) for award in awards]
-    return await rulesets.of_versions(sql, policy, versions), PLAIN
+    context = PLAIN if decided["context"] is None else decode(decided["context"])
+    policy = replace(policy, rounding=context.rounding)
+    return await rulesets.of_versions(sql, policy, versions), context
+
+
+class _Moved(NamedTuple):
+    """What refunds took so far of what an entry gave, and how much of that they had to write off.
+
+    Negative for an entry by which points were given again.
+    """
+
+    points: int = 0
+    written_off: int = 0
 
 
 class _Move(NamedTuple):
@@ -177,28 +191,29 @@ class _Move(NamedTuple):
 def _moves(
     awards: Sequence[_Award],
     kept: Mapping[UUID, int],
-    moved: Mapping[tuple[UUID, int], int],
+    moved: Mapping[tuple[UUID, int], _Moved],
     today: date,
 ) -> list[_Move]:
     """Return what brings awards to what they are to keep.
 
     Args:
-        moved: what refunds took so far, by rule and entry; negative for entries by which points were
-            given again.
+        moved: what refunds took so far, by rule and entry.
     """
     moves = []
     for award in awards:
         change = award.remaining - kept[award.rule_id]
+        own = {reference: moved[rule, reference] for rule, reference in moved if rule == award.rule_id}
         if change < 0:
-            # A part of the purchase that earned less than nothing is gone: some comes back, unless it
-            # would have expired by now.
-            if award.expires_on >= today:
+            # A part of the purchase that earned less than nothing is gone. What was written off was
+            # never taken: only what was comes back, unless it would have expired by now.
+            change += sum(each.written_off for each in own.values())
+            if change < 0 and award.expires_on >= today:
                 moves.append(_Move(award, 0, change))
             continue
         # What was given again last is taken first.
-        entries = sorted((reference for rule, reference in moved if rule == award.rule_id), reverse=True)
-        for reference in [*(each for each in entries if each != award.entry_sequence), award.entry_sequence]:
-            so_far = moved.get((award.rule_id, reference), 0)
+        again = sorted((reference for reference in own if reference != award.entry_sequence), reverse=True)
+        for reference in [*again, award.entry_sequence]:
+            so_far = own.get(reference, _Moved()).points
             left = award.points - so_far if reference == award.entry_sequence else -so_far
             points = min(change, left)
             if points > 0:
@@ -253,12 +268,11 @@ async def _keep(
     """Note what was moved, and give back the room under limits, in the period that it belongs to."""
     remaining = {move.award.rule_id: move.award.remaining for move in moves}
     days: dict[date, int] = {}
-    spent: dict[tuple[UUID, int], int] = {}
+    spent: dict[UUID, int] = {}
     for move in moves:
         remaining[move.award.rule_id] -= move.points
         days[move.award.day] = days.get(move.award.day, 0) + move.points
-        key = (move.award.rule_id, move.award.rule_version)
-        spent[key] = spent.get(key, 0) + move.points
+        spent[move.award.rule_id] = spent.get(move.award.rule_id, 0) + move.points
     await sql.execute(
         _KEEP,
         refund_id,
@@ -272,9 +286,10 @@ async def _keep(
         policy.program_id,
         list(remaining),
         list(remaining.values()),
+        [
+            move.points - (outcome.taken or 0) if move.points > 0 else 0
+            for move, outcome in zip(moves, outcomes, strict=True)
+        ],
     )
-    budgets = await sql.fetch(_LOCK_BUDGETS, [rule for rule, _ in spent])
-    if budgets:
-        await sql.execute(
-            _UNSPEND, [rule for rule, _ in spent], [version for _, version in spent], list(spent.values())
-        )
+    if await sql.fetch(_LOCK_BUDGETS, list(spent)):
+        await sql.execute(_UNSPEND, list(spent), list(spent.values()))

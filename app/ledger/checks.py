@@ -227,19 +227,22 @@ CHECKS = {
                 ON (x.account_id, x.sequence) = (e.account_id, e.sequence)
             WHERE e.source = 'refund' GROUP BY 1, 2) e ON (e.account_id, e.source_id) = (a.id, r.id)
         WHERE (r.points, r.debt, r.points + r.written_off) IS DISTINCT FROM (coalesce(e.taken, 0), coalesce(e.owed, 0), coalesce(e.asked, 0))""",
+    "what a refund wrote off is told award by award": """ /* scoped by: account */
+        SELECT a.id, format('refund %s wrote off %s', r.id, r.written_off), format('its awards come to %s', coalesce(x.written_off, 0))
+        FROM refund r JOIN event v ON v.id = r.event_id JOIN a ON a.id = v.member_id
+        LEFT JOIN (SELECT refund_id, sum(written_off) AS written_off FROM refund_award GROUP BY 1) x ON x.refund_id = r.id
+        WHERE r.written_off <> coalesce(x.written_off, 0)""",
     "no more of a purchase is refunded than it came to": """ /* scoped by: account */
         SELECT a.id, format('event %s of %s', v.id, v.amount), format('%s refunded', sum(r.amount))
         FROM refund r JOIN event v ON v.id = r.event_id JOIN a ON a.id = v.member_id
         GROUP BY a.id, v.id, v.amount HAVING sum(r.amount) > v.amount OR (bool_or(r.whole) AND sum(r.amount) <> v.amount)""",
     "a rule's budget has spent what its awards have": """ /* scoped by: rule */
-        SELECT r.id, coalesce(b.spent || ' spent of the budget, ' || b.initial || ' of it before', 'nothing is counted'),
-            format('awards come to %s', coalesce(b.initial, 0) + coalesce(w.points, 0))
-        -- A rule that has no budget any more does not count on.
-        FROM earning_rule r JOIN earning_rule_version v ON (v.rule_id, v.version) = (r.id, r.version) AND v.definition->'limits'->'budget' IS NOT NULL
-        LEFT JOIN earning_budget b ON b.rule_id = r.id LEFT JOIN (
-            SELECT w.rule_id, sum(w.remaining) AS points FROM award w JOIN earning_budget b ON b.rule_id = w.rule_id
-            WHERE w.rule_version >= b.since_version GROUP BY 1) w ON w.rule_id = r.id
-        WHERE (b.rule_id IS NULL OR b.spent <> b.initial + coalesce(w.points, 0)) AND ($1::uuid IS NULL OR r.program_id = $1)""",
+        SELECT r.id, coalesce(format('%s spent', b.spent), 'no budget is kept'), format('awards come to %s', coalesce(w.points, 0))
+        FROM earning_rule r LEFT JOIN earning_budget b ON b.rule_id = r.id
+        LEFT JOIN (SELECT rule_id, sum(remaining) AS points FROM award
+            WHERE rule_id IN (SELECT rule_id FROM earning_budget) GROUP BY 1) w ON w.rule_id = r.id
+        WHERE (b.spent <> coalesce(w.points, 0) OR (b.rule_id IS NULL AND r.definition->'limits'->'budget' IS NOT NULL))
+          AND ($1::uuid IS NULL OR r.program_id = $1)""",
     "an account was last active when its entries say": """ /* scoped by: account */
         SELECT id, format('active on %s', active_on), format('opened or last moved on %s, with no later release on that day', moved)
         FROM (SELECT a.id, a.active_on, p.timezone, greatest((m.created_at AT TIME ZONE p.timezone)::date, e.day) AS moved

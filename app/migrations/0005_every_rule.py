@@ -97,6 +97,8 @@ EARNING = """
 ALTER TABLE event ADD COLUMN store_id uuid;
 
 ALTER TABLE event_outcome ADD COLUMN rules_version bigint, ADD COLUMN context jsonb;
+UPDATE event_outcome o SET context = jsonb_build_object('rounding', p.rounding)
+FROM event e JOIN program p ON p.id = e.program_id WHERE e.id = o.event_id AND o.rejection IS NULL;
 COMMENT ON COLUMN event_outcome.rules_version IS 'The rules that were considered: those of this version of the program''s rule set.';
 COMMENT ON COLUMN event_outcome.context IS 'What else decided: factors, and the room that limits left. With it the outcome can be told again.';
 
@@ -111,13 +113,10 @@ ALTER TABLE earning_rule_version ADD COLUMN rules_version bigint NOT NULL DEFAUL
 COMMENT ON COLUMN earning_rule_version.rules_version IS 'The version of the program''s rule set that it came with.';
 
 CREATE TABLE earning_budget (
-    rule_id       uuid PRIMARY KEY REFERENCES earning_rule (id),
-    since_version integer NOT NULL,
-    initial       bigint NOT NULL CHECK (initial >= 0),
-    spent         bigint NOT NULL CHECK (spent >= 0)
+    rule_id uuid PRIMARY KEY REFERENCES earning_rule (id),
+    spent   bigint NOT NULL CHECK (spent >= 0)
 );
-COMMENT ON TABLE earning_budget IS 'Points that a rule with a budget has given to all members together.';
-COMMENT ON COLUMN earning_budget.initial IS 'What it had given before the version that set the budget.';
+COMMENT ON TABLE earning_budget IS 'Points that a rule has given to all members together, counted from its first budget on for good.';
 
 CREATE TABLE refund_request (
     id           uuid PRIMARY KEY,
@@ -157,9 +156,11 @@ CREATE TABLE refund_award (
     rule_id   uuid NOT NULL,
     reference bigint NOT NULL,
     points    bigint NOT NULL CHECK (points <> 0),
+    written_off bigint NOT NULL CHECK (written_off BETWEEN 0 AND greatest(points, 0)),
     PRIMARY KEY (refund_id, rule_id, reference)
 );
 COMMENT ON TABLE refund_award IS 'By how much a refund made an award smaller; negative where it gave points again.';
+COMMENT ON COLUMN refund_award.written_off IS 'The part of the points that the member neither had nor could owe.';
 COMMENT ON COLUMN refund_award.reference IS 'The EARN entry that was taken back from, or by which points were given again.';
 CREATE INDEX refund_award_award ON refund_award (event_id, rule_id);
 """

@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from app.database import connection
+from app.earning.rules import ProductFilter
 from app.ledger.operations import EntryKind
 from app.members.reads import MemberRow
 from tests.earning.shop import Shop, line, part
@@ -212,3 +213,20 @@ async def test_a_refund_that_moves_no_points_writes_no_entry() -> None:
     assert (await shop.back(event, amount=str(Decimal(50)))).points == 0
     assert len(await entries(member)) == 1
     await shop.verify()
+
+
+async def test_what_was_written_off_is_not_given_again() -> None:
+    """Returned in whatever order, or at once, the member ends with the same."""
+    for order in ([(2,), (1,)], [(1,), (2,)], [(1, 2)]):
+        shop = await Shop.open(debt_limit=0)
+        await shop.rule(10)
+        await shop.rule("0.1", products=ProductFilter(("x",)), minimum_amount=Decimal(30))
+        member = await shop.member()
+        event = await shop.buy(member, line("60", sku="x", quantity="6"), line("100", sku="y"))
+        assert event.points == 1006
+        await shop.spend(member, 1006)
+        wishes = {1: part(1, "4"), 2: part(2)}
+        for numbers in order:
+            await shop.back(event, *(wishes[number] for number in numbers))
+        assert await shop.net(member) == [0]
+        await shop.verify()

@@ -105,8 +105,8 @@ async def test_others_find_the_room_of_a_budget_that_a_refund_gave_back() -> Non
     await shop.verify()
 
 
-async def test_points_under_a_version_before_the_budget_do_not_give_room() -> None:
-    """They are in the sum that the budget began with, which stays as it was."""
+async def test_points_under_a_version_before_the_budget_give_room_too() -> None:
+    """They were in the sum that the budget began with."""
     shop = await Shop.open()
     rule = await shop.rule()
     member = await shop.member()
@@ -114,7 +114,22 @@ async def test_points_under_a_version_before_the_budget_do_not_give_room() -> No
     await update_rule(shop.program.id, rule.id, {"limits": RuleLimits(budget=100)})
     assert await shop.spent(rule) == 60
     await shop.refund(event)
-    assert await shop.spent(rule) == 60
+    assert await shop.spent(rule) == 0
+    assert (await shop.buy(member, total="120")).points == 100
+    await shop.verify()
+
+
+async def test_a_budget_that_was_taken_off_counts_on_for_when_it_comes_back() -> None:
+    shop = await Shop.open()
+    rule = await shop.rule(limits=RuleLimits(budget=1000))
+    member = await shop.member()
+    await shop.buy(member, total="10")
+    await update_rule(shop.program.id, rule.id, {"limits": RuleLimits()})
+    event = await shop.buy(member, total="20")
+    assert await shop.spent(rule) == 30
+    await shop.refund(event)
+    assert await shop.spent(rule) == 10
+    await update_rule(shop.program.id, rule.id, {"limits": RuleLimits(budget=50)})
     assert (await shop.buy(member, total="60")).points == 40
     await shop.verify()
 

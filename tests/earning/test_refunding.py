@@ -113,7 +113,10 @@ async def test_a_line_by_another_amount_takes_back_that_amount() -> None:
     assert (await shop.back(event, part(1, "1", "30"))).points == 30
     assert (await shop.back(event, part(1))).points == 70
     assert await shop.net(member) == [50]
-    assert (await shop.back(event, part(2, "1", "0"))).points == 50
+    # The goods are back; what the shop kept for them has still been paid.
+    assert (await shop.back(event, part(2, "1", "0"))).points == 0
+    assert await shop.net(member) == [50]
+    assert (await shop.refund(event)).refunds[0].points == 50
     assert await shop.net(member) == [0]
     await shop.verify()
 

@@ -5,6 +5,8 @@ from decimal import Decimal
 
 import pytest
 
+from app.database import connection
+from app.earning import rulesets
 from app.earning.events import Event, Incoming
 from app.earning.processing import earn_batch
 from app.earning.reads import get_awards, get_explanations
@@ -15,6 +17,7 @@ from app.earning.rules import PointsPerAmount, ProductFilter, RuleStatus
 from app.earning.simulation import simulate
 from app.members.reads import MemberRow
 from app.programs.models import Program
+from app.programs.service import update_program
 from tests.earning.test_limits import total
 from tests.helpers import (
     Line,
@@ -75,7 +78,7 @@ async def test_late_sale_meets_the_version_and_the_status_of_its_time(
     assert not await find_differences(program.id)
 
 
-async def test_what_happened_before_a_rule_was_made_meets_it_as_it_is_today(
+async def test_what_happened_before_any_rule_was_made_meets_those_of_today(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_now(monkeypatch, 2026, 3, 2, 9)
@@ -90,7 +93,7 @@ async def test_what_happened_before_a_rule_was_made_meets_it_as_it_is_today(
     member = await new_member(program)
     # Before the first rule; between the two; while the second was a draft; at last.
     moments = [MORNING - timedelta(days=365), at(10), at(12), at(14)]
-    assert [(await buy(program, member, when)).points for when in moments] == [80, 70, 30, 80]
+    assert [(await buy(program, member, when)).points for when in moments] == [80, 20, 30, 80]
 
 
 async def test_sale_that_waited_for_a_worker_meets_the_rule_that_was_there(
@@ -142,3 +145,27 @@ async def test_simulation_of_a_late_sale_tells_what_recording_it_gives(
     (recorded,) = await record_now(program.id, [sale])
     assert recorded.event
     assert recorded.event.points == 20
+
+
+async def test_reading_an_explanation_changes_nothing_of_what_is_earned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, 2026, 3, 2, 9)
+    program = await new_program()
+    rule = await new_rule(program, 2)
+    set_now(monkeypatch, 2026, 3, 2, 11)
+    await update_rule(program.id, rule.id, {"points_per_amount": PointsPerAmount(Decimal(1))})
+    now = set_now(monkeypatch, 2026, 3, 2, 12)
+    member = await new_member(program)
+    await buy(program, member, now)
+    await update_program(program.id, {"pending_days": 7})
+    await store(program.id, [Incoming(purchase(10, occurred_at=at(10)), by_id(member))])
+    rulesets._cache.clear()
+    for batch in await stamp_all(program):
+        await earn_batch(batch)
+    async with connection() as sql:
+        ids = [row["id"] for row in await sql.fetch("SELECT id FROM event WHERE program_id = $1", program.id)]
+    assert len(await get_explanations(program.id, ids)) == 2
+    late = await buy(program, member, at(10))
+    ((award,),) = await get_awards(program.id, [late.id])
+    assert award.available_at == datetime(2026, 3, 9, tzinfo=UTC)

@@ -177,6 +177,8 @@ CORRUPTIONS = {
         UPDATE refund_award SET points = points + 1 WHERE event_id = :refunded AND points = 6""",
     "a refund tells what its entries took": """
         UPDATE refund SET points = points + 1 WHERE event_id = :refunded AND amount = 40""",
+    "what a refund wrote off is told award by award": """
+        UPDATE refund_award SET written_off = written_off + 1 WHERE event_id = :refunded AND points = 6""",
     "no more of a purchase is refunded than it came to": """
         UPDATE refund SET amount = amount + 41 WHERE event_id = :refunded AND amount = 40""",
     "a rule's budget has spent what its awards have": """
@@ -295,10 +297,6 @@ OTHERS = (
     (
         "no more of a purchase is refunded than it came to",
         "UPDATE refund SET whole = true WHERE event_id = :refunded AND amount = 40",
-    ),
-    (
-        "a rule's budget has spent what its awards have",
-        "UPDATE earning_budget SET initial = initial + 1 WHERE rule_id = :budget",
     ),
     (
         "a rule's budget has spent what its awards have",
