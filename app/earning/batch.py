@@ -18,8 +18,8 @@ from app.earning import rulesets
 from app.earning.engine import evaluate
 from app.earning.limits import Book, Rooms, Waiting
 from app.earning.outcomes import Award, TooManyPoints
-from app.earning.receipts import Context, encode
-from app.earning.ruleset import Candidate, RuleSet, Standing
+from app.earning.receipts import NO_ROOMS, Context, KeptRooms, encode
+from app.earning.ruleset import NOTHING_MET, Candidate, RuleSet, Standing
 from app.ids import key_id
 from app.ledger.expiry import NEVER
 from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Status
@@ -158,6 +158,7 @@ class _Batch:
         self.earned: list[Earned] = []
         self.granted: list[_Granted] = []
         self.contexts: list[bytes | None] = []
+        self._plain = encode(Context.of(self._rules.policy, NOTHING_MET, NO_ROOMS))
 
     def earn(
         self, event: Waiting, rules: RuleSet, candidates: Sequence[Candidate], standing: Standing
@@ -168,15 +169,20 @@ class _Batch:
         points = sum(award.points for award in awards)
         if points:
             self._held[event.member_id] += points
-            self.book.take(event, awards)
-        day = self.book.place(event).day
+            self.book.take(rooms.place, event.facts.occurred_at, awards)
         self.granted += [
-            _Granted(event, award, day, *days_of(rules, award.rule_id, self._today)) for award in awards
+            _Granted(event, award, rooms.place.day, *days_of(rules, award.rule_id, self._today))
+            for award in awards
         ]
         self.earned.append(Earned(points, rejection))
         # What was turned away was decided by no rule.
-        context = None if rejection else encode(Context.of(self._rules.policy, standing, rooms.kept()))
-        self.contexts.append(context)
+        self.contexts.append(None if rejection else self._context(standing, rooms.kept()))
+
+    def _context(self, standing: Standing, rooms: KeptRooms) -> bytes:
+        if standing is NOTHING_MET and rooms is NO_ROOMS:
+            # Nearly always, where there are neither tiers nor limits.
+            return self._plain
+        return encode(Context.of(self._rules.policy, standing, rooms))
 
     def _decide(
         self,

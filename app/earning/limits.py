@@ -11,7 +11,7 @@ import asyncpg
 from app.clock import local_date, start_of_day
 from app.earning.outcomes import Award, Closed, Reason, Room
 from app.earning.periods import span
-from app.earning.receipts import KeptRooms
+from app.earning.receipts import NO_ROOMS, KeptRooms
 from app.earning.rules import Period
 from app.earning.ruleset import Candidate, CompiledRule, Facts
 from app.programs.policy import ProgramPolicy
@@ -65,7 +65,7 @@ class _Paid(NamedTuple):
     points: int
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where an event counts: its member and its local day, with the zone that makes it."""
 
     member_id: UUID
@@ -76,24 +76,27 @@ class _Place(NamedTuple):
 class Rooms:
     """What limits leave to one event; remembers what it was asked."""
 
-    def __init__(self, book: "Book", place: _Place, moment: datetime) -> None:
+    def __init__(self, book: "Book", place: Place, moment: datetime) -> None:
         self._book = book
-        self._place = place
+        self.place = place
+        """Where the event counts."""
         self._moment = moment
         self._asked: dict[UUID, Room] = {}
         self.program_day = book.program_room(place)
 
     def of(self, rule: CompiledRule) -> Room:
         """Return what the limits of a rule leave."""
-        room = self._asked[rule.id] = self._book.room(rule, self._place, self._moment)
+        room = self._asked[rule.id] = self._book.room(rule, self.place, self._moment)
         return room
 
     def again(self, rule: CompiledRule) -> datetime | None:
         """Return when the limits of a rule that turn the event away will let one be paid; None for never."""
-        return self._book.again(rule, self._place, self._moment)
+        return self._book.again(rule, self.place, self._moment)
 
     def kept(self) -> KeptRooms:
         """Return what was asked, to be kept with the event."""
+        if self.program_day is None and not self._asked:
+            return NO_ROOMS
         return KeptRooms(self.program_day, self._asked)
 
 
@@ -105,7 +108,7 @@ class Book:
         self._days: dict[tuple[UUID, date], int] = {}
         self._paid: dict[tuple[UUID, UUID], list[_Paid]] = {}
         self._spent: dict[UUID, int] = {}
-        self._places: dict[UUID, _Place] = {}
+        self._places: dict[UUID, Place] = {}
         self.given: dict[tuple[UUID, date], int] = {}
         """Points given by this batch, by member and day."""
         self.by_rule: dict[UUID, int] = {}
@@ -126,7 +129,10 @@ class Book:
         windows: dict[tuple[UUID, UUID], tuple[datetime, datetime]] = {}
         budgets: set[UUID] = set()
         days: set[tuple[UUID, date]] = set()
+        capped = self._policy.max_points_per_day is not None
         for event, candidates in events:
+            if not capped and not any(rule.has_limits for rule, _ in candidates):
+                continue
             place = self.place(event)
             days.add((place.member_id, place.day))
             for rule, _ in candidates:
@@ -138,7 +144,7 @@ class Book:
                     if key in windows:
                         since, until = min(since, windows[key][0]), max(until, windows[key][1])
                     windows[key] = (since, until)
-        if self._policy.max_points_per_day is not None:
+        if capped and days:
             await self._read_days(sql, days)
         if windows:
             await self._read_paid(sql, windows)
@@ -167,12 +173,12 @@ class Book:
             lists[n - 1].append(_Paid(*paid))
         self._paid = dict(zip(keys, lists, strict=True))
 
-    def place(self, event: Waiting) -> _Place:
+    def place(self, event: Waiting) -> Place:
         """Return where an event counts."""
         place = self._places.get(event.id)
         if place is None:
             zone = event.zone or self._policy.zone
-            place = _Place(event.member_id, local_date(event.facts.occurred_at, zone), zone)
+            place = Place(event.member_id, local_date(event.facts.occurred_at, zone), zone)
             self._places[event.id] = place
         return place
 
@@ -180,7 +186,7 @@ class Book:
         """Return what limits leave to an event, after all that was taken before."""
         return Rooms(self, self.place(event), event.facts.occurred_at)
 
-    def program_room(self, place: _Place) -> int | None:
+    def program_room(self, place: Place) -> int | None:
         """Return what the program's daily cap leaves; None without a cap."""
         cap = self._policy.max_points_per_day
         if cap is None:
@@ -188,7 +194,7 @@ class Book:
         key = (place.member_id, place.day)
         return max(0, cap - self._days.get(key, 0) - self.given.get(key, 0))
 
-    def room(self, rule: CompiledRule, place: _Place, moment: datetime) -> Room:
+    def room(self, rule: CompiledRule, place: Place, moment: datetime) -> Room:
         """Return what the limits of a rule leave to an event of a moment."""
         limits = rule.limits
         closed = self._closed(rule, place, moment)
@@ -202,7 +208,7 @@ class Book:
             budget = max(0, limits.budget - spent)
         return Room(closed, day, budget)
 
-    def again(self, rule: CompiledRule, place: _Place, moment: datetime) -> datetime | None:
+    def again(self, rule: CompiledRule, place: Place, moment: datetime) -> datetime | None:
         """Return the first time from a moment on at which a rule is there; None for never."""
         # One limit may end while another one holds, or on a day that a store elsewhere has used up.
         while (closed := self._closed(rule, place, moment)) is not None:
@@ -212,14 +218,13 @@ class Book:
             place = place._replace(day=local_date(moment, place.zone))
         return moment
 
-    def _closed(self, rule: CompiledRule, place: _Place, moment: datetime) -> Closed | None:
+    def _closed(self, rule: CompiledRule, place: Place, moment: datetime) -> Closed | None:
         if not rule.turns_away:
             return None
         return _closed(rule, self._paid.get((place.member_id, rule.id), []), place, moment)
 
-    def take(self, event: Waiting, awards: Sequence[Award]) -> None:
-        """Count what an event was given."""
-        place = self.place(event)
+    def take(self, place: Place, moment: datetime, awards: Sequence[Award]) -> None:
+        """Count what an event of a moment (UTC) was given."""
         for award in awards:
             if not award.points:
                 # Trimmed to nothing: it uses up no frequency and no member's limit.
@@ -229,11 +234,11 @@ class Book:
             self.given[day] = self.given.get(day, 0) + award.points
             paid = self._paid.get((place.member_id, award.rule_id))
             if paid is not None:
-                paid.append(_Paid(event.facts.occurred_at, place.day, award.points))
+                paid.append(_Paid(moment, place.day, award.points))
             self.by_rule[award.rule_id] = self.by_rule.get(award.rule_id, 0) + award.points
 
 
-def _window(rule: CompiledRule, place: _Place, moment: datetime) -> tuple[datetime, datetime]:
+def _window(rule: CompiledRule, place: Place, moment: datetime) -> tuple[datetime, datetime]:
     """Return the time in which other events can matter to the limits of a rule, wide enough for any zone."""
     limits = rule.limits
     if limits.max_times_per_member is not None:
@@ -250,7 +255,7 @@ def _window(rule: CompiledRule, place: _Place, moment: datetime) -> tuple[dateti
     return since, until + timedelta(microseconds=1)
 
 
-def _closed(rule: CompiledRule, paid: Sequence[_Paid], place: _Place, moment: datetime) -> Closed | None:
+def _closed(rule: CompiledRule, paid: Sequence[_Paid], place: Place, moment: datetime) -> Closed | None:
     """Return why a rule is not there for an event of a moment: the limit, and when it will be there again."""
     limits, zone = rule.limits, place.zone.key
     if limits.max_times_per_member is not None and len(paid) >= limits.max_times_per_member:

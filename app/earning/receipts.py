@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from app.earning.outcomes import UNLIMITED, Room
-from app.earning.ruleset import CompiledRule, Standing
+from app.earning.ruleset import NOTHING_MET, CompiledRule, Standing
 from app.programs.policy import MultiplierStacking, ProgramPolicy, Rounding
 
 
@@ -26,14 +26,18 @@ class KeptRooms(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.rules.get(rule.id, UNLIMITED)
 
 
+NO_ROOMS = KeptRooms()
+"""No limit was asked."""
+
+
 class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything but facts and rules that decided what an event earned."""
 
     rounding: Rounding = Rounding.FLOOR
     stacking: MultiplierStacking = MultiplierStacking.MULTIPLY
     day_cap: int | None = None
-    standing: Standing = Standing()
-    rooms: KeptRooms = KeptRooms()
+    standing: Standing = NOTHING_MET
+    rooms: KeptRooms = NO_ROOMS
 
     @classmethod
     def of(cls, policy: ProgramPolicy, standing: Standing, rooms: KeptRooms) -> "Context":

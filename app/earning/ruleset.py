@@ -54,6 +54,10 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
     campaigns: tuple[Factor, ...] = ()
 
 
+NOTHING_MET = Standing()
+"""Neither tier nor campaign."""
+
+
 class CompiledRule:
     """A rule ready to be evaluated: its rate as a ratio, its lists as sets, its texts prepared."""
 
@@ -330,10 +334,13 @@ class RuleSet:
         # A tier that was made after this version was read is not known yet.
         tier = self._start if tier_id is None else self._tiers.get(tier_id, self._start)
         moment = facts.occurred_at
+        running = self._calendar.at(moment)
+        if tier is None and not running:
+            return NOTHING_MET
         own = None if tier is None else tier.id
         campaigns = tuple(
             _in_force(campaign.id, campaign.factors, moment)
-            for campaign in self._calendar.at(moment)
+            for campaign in running
             if facts.kind in campaign.applies_to
             and (not campaign.audience.tiers or own in campaign.audience.tiers)
             and (not campaign.audience.stores or facts.store_id in campaign.audience.stores)

@@ -28,7 +28,11 @@ async def told(
     book = Book(rules.policy)
     await book.read(NothingYet(), [(event, rules.candidates(event.facts)) for event in events])
     for event in events[:-1]:
-        book.take(event, evaluate(rules, event.facts, NOBODY, book.rooms(event)))
+        book.take(
+            book.place(event),
+            event.facts.occurred_at,
+            evaluate(rules, event.facts, NOBODY, book.rooms(event)),
+        )
     (compiled,) = rules.compiled.values()
     found = book.rooms(events[-1]).of(compiled).closed
     return None if found is None else (found.reason, closed_message(compiled, found))

@@ -83,7 +83,7 @@ class Programs:
         standing = self.rule_set.standing(waiting.facts, None if tier is None else tier.id)
         rooms = self.book.rooms(waiting)
         awards = evaluate(self.rule_set, waiting.facts, standing, rooms)
-        self.book.take(waiting, awards)
+        self.book.take(self.book.place(waiting), waiting.facts.occurred_at, awards)
         return Told(waiting.facts, standing, rooms.kept(), awards)
 
 
