@@ -22,8 +22,8 @@ from app.earning.receipts import NO_ROOMS, Context, KeptRooms, encode
 from app.earning.ruleset import NOTHING_MET, Candidate, RuleSet, Standing
 from app.ids import key_id
 from app.ledger.expiry import NEVER
-from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Status
-from app.ledger.service import MAX_BATCH, apply, terms
+from app.ledger.operations import MAX_POINTS, EntryKind, Operation
+from app.ledger.service import post, terms
 from app.members.inputs import MemberStatus
 from app.metrics import EVENTS_PROCESSED, POINTS_EARNED
 from app.programs.policy import ProgramPolicy
@@ -312,11 +312,5 @@ async def _post(
         for event, award, _, matures_on, expires_on in granted
         if award.points
     ]
-    outcomes = []
-    for start in range(0, len(operations), MAX_BATCH):
-        outcomes += await apply(sql, terms(policy, moment), operations[start : start + MAX_BATCH])
-    if any(outcome.status is not Status.APPLIED for outcome in outcomes):
-        # All that a caller can cause was ruled out above, under the same locks.
-        raise AssertionError(f"awards were refused by the ledger: {outcomes}")
-    sequences = iter(outcomes)
+    sequences = iter(await post(sql, terms(policy, moment), operations))
     return [next(sequences).sequence if award.points else None for _, award, *_ in granted]

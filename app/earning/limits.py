@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from app.clock import local_date, start_of_day
+from app.earning.budgets import spent_by
 from app.earning.outcomes import Award, Closed, Reason, Room
 from app.earning.periods import span
 from app.earning.receipts import NO_ROOMS, KeptRooms
@@ -29,15 +30,6 @@ CROSS JOIN LATERAL (
     ORDER BY e.occurred_at DESC LIMIT 1000000
 ) x
 """
-
-_BUDGETS = """
-SELECT rule_id, spent FROM earning_budget WHERE rule_id = ANY($1::uuid[]) /* scoped by: rule */
-ORDER BY rule_id FOR UPDATE
-"""
-
-_PEEK_BUDGETS = (
-    "SELECT rule_id, spent FROM earning_budget WHERE rule_id = ANY($1::uuid[]) /* scoped by: rule */"
-)
 
 _COUNTERS = """
 SELECT c.member_id, c.day, c.points /* scoped by: account */
@@ -150,8 +142,7 @@ class Book:
             await self._read_paid(sql, windows)
         if budgets:
             # Last, and in the order of their ids: many members share them.
-            statement = _BUDGETS if lock else _PEEK_BUDGETS
-            self._spent = dict(map(tuple, await sql.fetch(statement, sorted(budgets))))
+            self._spent = await spent_by(sql, budgets, lock=lock)
 
     async def _read_days(self, sql: asyncpg.Connection, days: Iterable[tuple[UUID, date]]) -> None:
         members, dates = zip(*days, strict=True)

@@ -25,6 +25,7 @@ from app.earning.events import (
     event_from_row,
 )
 from app.earning.processing import earn_member
+from app.earning.reads import find_event, get_events
 from app.earning.refunds import Refunded, Unmatched, load_request, refunds_of
 from app.earning.remainders import Back, Remainder, Wish
 from app.earning.rules import EventKind
@@ -36,9 +37,6 @@ from app.metrics import POINTS_TAKEN_BACK
 from app.money import MINOR_DIGITS, trim
 from app.programs.policy import ProgramPolicy
 from app.validation import Problems
-
-_BY_ID = f"SELECT {EVENT_COLUMNS} FROM {EVENT_TABLES} WHERE e.program_id = $1 AND e.id = $2"  # noqa: S608
-_BY_EXTERNAL_ID = f"SELECT {EVENT_COLUMNS} FROM {EVENT_TABLES} WHERE e.program_id = $1 AND e.external_id = $2"  # noqa: S608
 
 # Purchases of the goods that happened before; the latest first, of two at once the one recorded last.
 _BOUGHT = f"""
@@ -118,11 +116,9 @@ async def refund_purchase(
     )
 
     async def refund(sql: asyncpg.Connection, policy: ProgramPolicy) -> None:
-        found = await sql.fetchrow(_BY_ID, program_id, event.id)
-        current = event_from_row(found)
-        if moment < current.occurred_at - MAX_FUTURE:
+        if moment < event.occurred_at - MAX_FUTURE:
             raise refuse(ErrorCode.INVALID, "The refund lies before its purchase.", "occurred_at")
-        rest = await _rest(sql, policy, current)
+        rest = await _rest(sql, policy, event)
         if rest.is_nothing:
             raise refuse(ErrorCode.WRONG_STATE, "All of the purchase has been refunded already.", "purchase")
         if lines is None and amount is None:
@@ -131,7 +127,7 @@ async def refund_purchase(
             problems = Problems()
             back = rest.part(lines or (), amount, policy.currency, problems)
             problems.refuse_any()
-        await take_back(sql, policy, request, current, rest, back)
+        await take_back(sql, policy, request, event, rest, back)
 
     return await _run(request, max(moment, event.occurred_at), refund)
 
@@ -226,15 +222,14 @@ def _matched(event: Event, rest: Remainder, left: dict[str, Decimal]) -> list[Wi
 
 
 async def _purchase(program_id: UUID, ref: EventRef) -> Event:
-    async with connection() as sql:
-        if ref.id is not None:
-            row = await sql.fetchrow(_BY_ID, program_id, ref.id)
-        else:
-            known = ref.external_id or ""
-            row = await sql.fetchrow(_BY_EXTERNAL_ID, program_id, known) if known.isprintable() else None
-    if row is None or row["kind"] != EventKind.PURCHASE:
+    event = None
+    if ref.id is not None:
+        (event,) = await get_events(program_id, [ref.id])
+    elif ref.external_id is not None and ref.external_id.isprintable():
+        event = await find_event(program_id, ref.external_id)
+    if event is None or event.kind is not EventKind.PURCHASE:
         raise refuse(ErrorCode.NOT_FOUND, "There is no such purchase.", "purchase", ref.field)
-    return event_from_row(row)
+    return event
 
 
 _Work = Callable[[asyncpg.Connection, ProgramPolicy], Awaitable[None]]

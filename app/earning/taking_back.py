@@ -11,14 +11,15 @@ import msgspec
 
 from app.clock import local_date
 from app.earning import rulesets
+from app.earning.budgets import give_back
 from app.earning.events import Event
 from app.earning.receipts import PLAIN, Context, decode
 from app.earning.refunds import Refund, Unmatched
 from app.earning.remainders import Back, Remainder, targets
 from app.earning.ruleset import RuleSet
 from app.ids import key_id, new_id
-from app.ledger.operations import EntryKind, Operation, Outcome, Status
-from app.ledger.service import MAX_BATCH, apply, terms
+from app.ledger.operations import EntryKind, Operation, Outcome
+from app.ledger.service import post, terms
 from app.programs.policy import ProgramPolicy
 
 _DECIDED = """
@@ -56,16 +57,6 @@ WITH moved AS ( /* scoped by: event */
 UPDATE award a SET remaining = t.remaining
 FROM unnest($10::uuid[], $11::bigint[]) AS t(rule_id, remaining)
 WHERE a.event_id = $2 AND a.rule_id = t.rule_id
-"""
-
-_LOCK_BUDGETS = """
-SELECT rule_id FROM earning_budget WHERE rule_id = ANY($1::uuid[]) ORDER BY rule_id FOR UPDATE
-/* scoped by: rule */
-"""
-
-_UNSPEND = """
-UPDATE earning_budget b SET spent = greatest(0, b.spent - t.points)
-FROM unnest($1::uuid[], $2::bigint[]) AS t(rule_id, points) WHERE b.rule_id = t.rule_id /* scoped by: rule */
 """
 
 
@@ -247,14 +238,7 @@ async def _post(
         )
         for move in moves
     ]
-    outcomes: list[Outcome] = []
-    for start in range(0, len(operations), MAX_BATCH):
-        chunk = operations[start : start + MAX_BATCH]
-        outcomes += await apply(sql, terms(policy, request.recorded_at), chunk)
-    if any(outcome.status is not Status.APPLIED for outcome in outcomes):
-        # All that a caller can cause was ruled out above, under the same lock.
-        raise AssertionError(f"a refund was refused by the ledger: {outcomes}")
-    return outcomes
+    return await post(sql, terms(policy, request.recorded_at), operations)
 
 
 async def _keep(
@@ -291,5 +275,4 @@ async def _keep(
             for move, outcome in zip(moves, outcomes, strict=True)
         ],
     )
-    if await sql.fetch(_LOCK_BUDGETS, list(spent)):
-        await sql.execute(_UNSPEND, list(spent), list(spent.values()))
+    await give_back(sql, spent)

@@ -81,6 +81,24 @@ async def apply(sql: asyncpg.Connection, terms: Terms, operations: Sequence[Oper
     return [outcomes[n] for n in range(len(operations))]
 
 
+async def post(sql: asyncpg.Connection, terms: Terms, operations: Sequence[Operation]) -> list[Outcome]:
+    """Apply any number of operations that cannot be refused, and return their outcomes in the same order.
+
+    Args:
+        sql: a connection inside a transaction that holds the accounts, under whose lock everything was
+            ruled out that a caller can cause.
+
+    Raises:
+        AssertionError: one was refused all the same; the transaction has to be undone.
+    """
+    outcomes: list[Outcome] = []
+    for start in range(0, len(operations), MAX_BATCH):
+        outcomes += await apply(sql, terms, operations[start : start + MAX_BATCH])
+    if any(outcome.status is not Status.APPLIED for outcome in outcomes):
+        raise AssertionError(f"the ledger refused what cannot be refused: {outcomes}")
+    return outcomes
+
+
 def _outcome(row: asyncpg.Record) -> Outcome:
     return Outcome(_STATUSES[row[0]], *row[1:])
 
