@@ -12,6 +12,7 @@ import pytest
 
 from app import clock
 from app.database import connection, transaction
+from app.earning.processing import earn_batch
 from app.earning.rule_service import create_rule
 from app.earning.rules import EventKind, PointsPerAmount, Rule, RuleDefinition, RuleStatus
 from app.ids import key_id, new_id
@@ -179,3 +180,8 @@ async def stamp_all(program: Program) -> list[UUID]:
             program.id,
         )
     return [row["batch"] for row in rows]
+
+
+async def earn_all(program: Program) -> int:
+    """Do what the workers do, until nothing of the program waits; return how many events that were."""
+    return sum([await earn_batch(each) for each in await stamp_all(program)])

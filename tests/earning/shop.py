@@ -9,7 +9,6 @@ from typing import Any
 
 from app.database import connection
 from app.earning.events import Event, Incoming
-from app.earning.processing import earn_batch
 from app.earning.recording import record_now, store
 from app.earning.refunding import EventRef, Item, refund_purchase, return_items
 from app.earning.refunds import Refund, Refunded
@@ -23,6 +22,7 @@ from app.programs.models import Program
 from tests.helpers import (
     Line,
     by_id,
+    earn_all,
     find_differences,
     new_member,
     new_program,
@@ -30,7 +30,6 @@ from tests.helpers import (
     policy_of,
     post,
     purchase,
-    stamp_all,
 )
 
 _serial = count(1)
@@ -145,8 +144,7 @@ class Shop:
 
     async def work(self) -> None:
         """Do what workers do: earn everything that waits."""
-        for batch in await stamp_all(self.program):
-            await earn_batch(batch)
+        await earn_all(self.program)
 
     async def verify(self) -> None:
         """Assert that the books are sound."""

@@ -35,6 +35,7 @@ from tests.helpers import (
     Line,
     Purchase,
     by_id,
+    earn_all,
     find_differences,
     inactivity,
     new_member,
@@ -84,11 +85,6 @@ async def events_kept(program: Program) -> list[str]:
             "SELECT external_id FROM event WHERE program_id = $1 ORDER BY external_id", program.id
         )
     return [row[0] for row in rows]
-
-
-async def earn_all(program: Program) -> int:
-    """Do what the workers do, until nothing of the program waits."""
-    return sum([await earn_batch(each) for each in await stamp_all(program)])
 
 
 async def awards_of(program: Program, recorded: Recorded) -> list[AwardRecord]:

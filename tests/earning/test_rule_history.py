@@ -8,7 +8,6 @@ import pytest
 from app.database import connection
 from app.earning import rulesets
 from app.earning.events import Event, Incoming
-from app.earning.processing import earn_batch
 from app.earning.reads import get_awards, get_explanations
 from app.earning.recording import record_now, store
 from app.earning.refunding import EventRef, refund_purchase
@@ -22,13 +21,13 @@ from tests.earning.test_limits import total
 from tests.helpers import (
     Line,
     by_id,
+    earn_all,
     find_differences,
     new_member,
     new_program,
     new_rule,
     purchase,
     set_now,
-    stamp_all,
 )
 
 MORNING = datetime(2026, 3, 2, 8, tzinfo=UTC)
@@ -107,8 +106,7 @@ async def test_sale_that_waited_for_a_worker_meets_the_rule_that_was_there(
     await store(program.id, [Incoming(purchase(10), by_id(member))])
     set_now(monkeypatch, 2026, 3, 2, 11)
     await set_rule_status(program.id, rule.id, RuleStatus.PAUSED)
-    for batch in await stamp_all(program):
-        await earn_batch(batch)
+    await earn_all(program)
     assert await total(program, [member]) == 20
 
 
@@ -125,8 +123,7 @@ async def test_sale_that_waited_meets_a_filter_that_no_rule_has_any_more(
     await store(program.id, [Incoming(purchase(None, lines=lines), by_id(member))])
     set_now(monkeypatch, 2026, 3, 2, 11)
     await set_rule_status(program.id, tea.id, RuleStatus.ARCHIVED)
-    for batch in await stamp_all(program):
-        await earn_batch(batch)
+    await earn_all(program)
     assert await total(program, [member]) == 18
 
 
@@ -161,8 +158,7 @@ async def test_reading_an_explanation_changes_nothing_of_what_is_earned(
     await update_program(program.id, {"pending_days": 7})
     await store(program.id, [Incoming(purchase(10, occurred_at=at(10)), by_id(member))])
     rulesets._cache.clear()
-    for batch in await stamp_all(program):
-        await earn_batch(batch)
+    await earn_all(program)
     async with connection() as sql:
         ids = [row["id"] for row in await sql.fetch("SELECT id FROM event WHERE program_id = $1", program.id)]
     assert len(await get_explanations(program.id, ids)) == 2
