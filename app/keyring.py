@@ -1,4 +1,4 @@
-"""The two secrets of an installation: given from outside, or made once and kept in the data folder."""
+"""The three secrets of an installation: given from outside, or made once and kept in the data folder."""
 
 import fcntl
 import os
@@ -32,6 +32,19 @@ def secret_key(settings: Settings) -> str:
         OSError: the data folder cannot be read or written.
     """
     return _secret(settings, settings.secret_key, "secret.key")
+
+
+def codes_key(settings: Settings) -> str:
+    """Return the key that encrypts the codes of rewards: LAUREL_CODES_KEY, else `<data_dir>/codes.key`.
+
+    Processes on several machines need the same one: set it there. Keep a copy apart from the backups
+    of the database. When it is lost or changed, what was encrypted can never be read again: members do
+    not see their codes, tills do not find them, and codes that are there are not recognised.
+
+    Raises:
+        OSError: the data folder cannot be read or written.
+    """
+    return _secret(settings, settings.codes_key, "codes.key")
 
 
 def admin_key_file(settings: Settings) -> Path | None:

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """The platform's administrator; made and kept in the data folder when it is not set."""
     secret_key: SecretStr | None = None
     """Signs member tokens; made and kept in the data folder when it is not set."""
+    codes_key: SecretStr | None = None
+    """Encrypts the codes of rewards; made and kept in the data folder when it is not set."""
 
     database_pool_size: int = Field(8, ge=2, le=100)
     database_timeout_seconds: Seconds = 30
