@@ -47,6 +47,12 @@ def codes_key(settings: Settings) -> str:
     return _secret(settings, settings.codes_key, "codes.key")
 
 
+def has_codes_key(settings: Settings) -> bool:
+    """Tell whether `codes_key` would return a key that is there already, and not make one."""
+    given = settings.codes_key is not None and bool(settings.codes_key.get_secret_value())
+    return given or (settings.data_dir.expanduser().resolve() / "codes.key").exists()
+
+
 def admin_key_file(settings: Settings) -> Path | None:
     """Return the file that holds the administrator's key; None when the key is set from outside."""
     if settings.admin_key and settings.admin_key.get_secret_value():

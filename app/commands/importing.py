@@ -1,14 +1,16 @@
 """`laurel import`: bringing in what a retailer's systems have written into files."""
 
 import asyncio
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from app.commands.importing_codes import codes
+from app.commands.rejects import check_writable, tell_rejects, write_rejects
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 app = typer.Typer(help="Bring in data from files.", no_args_is_help=True)
+app.command()(codes)
 
 _COLUMNS_HELP = (
     "Which column of the file holds what, as name=Column,name=Column. The names: order_id, member_id,"
@@ -90,34 +93,13 @@ def purchases(
 
     target = rejects or Path(f"{file.name}.rejects.csv")
     names = _columns(columns)
-    _check_writable(target, file)
+    check_writable(target, file)
     task = _Task(file, program, names, enroll, skip_prefix or (), return_prefix or (), time_format, target)
     with ready_servers(redis=False) as settings:
         contents, summary = uvloop.run(_import(settings, task))
     refused = rejected_rows(file, summary.refused)
-    _write_rejects(target, contents.header, refused, append=bool(contents.rejects))
+    write_rejects(target, contents.header, refused, append=bool(contents.rejects))
     _print(contents, summary, [*contents.rejects, *refused], target, bool(return_prefix))
-
-
-def _check_writable(target: Path, file: Path) -> None:
-    """Find out that rejects cannot be written before anything is recorded; leave what is there as it is."""
-    from app.imports.errors import ImportFileError
-
-    try:
-        there = target.exists()
-        if there and target.samefile(file):
-            raise ImportFileError(f"The rejects would overwrite {file}: name another file with --rejects.")
-        target.open("ab").close()
-        if not there:
-            target.unlink()
-    except OSError as error:
-        raise _unwritable(target, error) from error
-
-
-def _unwritable(target: Path, error: OSError) -> Exception:
-    from app.imports.errors import ImportFileError
-
-    return ImportFileError(f"The rejects cannot be written to {target}: {error.strerror or error}.")
 
 
 def _columns(text: str) -> dict[str, str]:
@@ -162,7 +144,7 @@ async def _import(settings: "Settings", task: _Task) -> tuple["Contents", "Summa
             contents = _read(bars, task, policy)
             # Beside the recording, and there even if that is interrupted.
             writing = asyncio.create_task(
-                asyncio.to_thread(_write_rejects, task.rejects, contents.header, contents.rejects)
+                asyncio.to_thread(write_rejects, task.rejects, contents.header, contents.rejects)
             )
             summary = await _record(bars, task, policy, contents)
             await writing
@@ -200,37 +182,6 @@ async def _record(bars: "Progress", task: _Task, policy: "ProgramPolicy", conten
     )
 
 
-def _write_rejects(
-    target: Path, header: Sequence[str], rejects: Sequence["Reject"], append: bool = False
-) -> None:
-    """Write the rows that were turned away as they were, with two columns more: which row, and why.
-
-    Without any, a file that an earlier run has left is removed.
-    """
-    try:
-        if rejects:
-            # Bytes that are not UTF-8 go back as they came.
-            with target.open(
-                "a" if append else "w", newline="", encoding="utf-8", errors="surrogateescape"
-            ) as file:
-                _write_rows(file, header, rejects, append)
-        elif not append and target.is_file():
-            target.unlink()
-    except OSError as error:
-        raise _unwritable(target, error) from error
-
-
-def _write_rows(file: IO[str], header: Sequence[str], rejects: Sequence["Reject"], append: bool) -> None:
-    writer = csv.writer(file)
-    if not append:
-        writer.writerow([*header, "row", "reason"])
-    width = len(header)
-    writer.writerows(
-        (*row, number, reason) if len(row) >= width else (*row, *[""] * (width - len(row)), number, reason)
-        for number, row, reason in rejects
-    )
-
-
 def _print(
     contents: "Contents",
     summary: "Summary",
@@ -238,8 +189,6 @@ def _print(
     target: Path,
     with_returns: bool,
 ) -> None:
-    from collections import Counter
-
     rows = [
         ("Orders imported", f"{summary.orders:,}"),
         ("Orders there before", f"{summary.known_orders:,}"),
@@ -254,17 +203,10 @@ def _print(
         ),
         ("Orders not earned", f"{summary.rejected_by_rules:,}"),
         *(_returns(summary.returns) if with_returns else ()),
-        ("Rows turned away", f"{len(rejects):,}"),
     ]
     for name, value in rows:
         typer.echo(f"{name:24}{value}")
-    kinds: Counter[str] = Counter()
-    for reason, count in Counter(reject.reason for reject in rejects).items():
-        kinds[_kind(reason)] += count
-    for reason, count in kinds.most_common(10):
-        typer.echo(f"  {count:>10,}  {reason}")
-    if rejects:
-        typer.echo(f"They are in {target}, each with its reason.")
+    tell_rejects(rejects, target)
 
 
 def _returns(returns: "ReturnsSummary") -> list[tuple[str, str]]:
@@ -277,10 +219,3 @@ def _returns(returns: "ReturnsSummary") -> list[tuple[str, str]]:
         ("Points taken back", f"{returns.points:,} ({returns.debt:,} of them are owed)"),
         ("Points written off", f"{returns.written_off:,}"),
     ]
-
-
-def _kind(reason: str) -> str:
-    """Return a reason without what differs from row to row, so that it can be counted."""
-    import re
-
-    return re.sub(r"'[^']*'|(?<!\w-)\b\d(?:[\d.,]*\d)?\b", "…", reason)

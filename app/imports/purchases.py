@@ -1,10 +1,7 @@
 """Reading a file of purchases and returns: columns, values, orders. Nothing here knows of a database."""
 
 import csv
-import gzip
 import io
-import lzma
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +12,15 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from app.imports.errors import ImportFileError
-from app.imports.rows import Reject, is_escaped, open_text, rejected_rows, uncollected
+from app.imports.rows import (
+    BROKEN,
+    Reject,
+    is_escaped,
+    open_text,
+    rejected_rows,
+    uncollected,
+    unreadable,
+)
 from app.imports.values import Amounts, Ids, ReturnedAmounts, Texts, Times
 
 COLUMNS = (
@@ -294,10 +299,7 @@ def _read(
                 contents.skipped_lines += 1
             else:
                 add(number, order_id, row)
-    except csv.Error as error:
-        # The reader could go on, but not say what it has swallowed: mostly a quote is not closed.
-        raise ImportFileError(f"Row {number + 1} cannot be read as CSV: {error}.") from error
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-        raise ImportFileError(f"After row {number} the file cannot be read: {error}") from error
+    except BROKEN as error:
+        raise unreadable(number, error) from error
     contents.skipped_orders = len(skipped)
     return orders

@@ -6,10 +6,16 @@ import gzip
 import io
 import lzma
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, cast
+
+from app.imports.errors import ImportFileError
+
+BROKEN = (csv.Error, EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error)
+"""What reading rows raises of a file that is not CSV, or that was packed and is cut short or damaged."""
 
 _ESCAPED = re.compile("[\udc80-\udcff]")
 """What stands for a byte that is not UTF-8, as errors="surrogateescape" puts it."""
@@ -49,6 +55,18 @@ def open_text(path: Path, errors: str = "surrogateescape") -> tuple[io.TextIOWra
     elif magic == b"\xfd7zXZ\x00":
         stream = lzma.open(raw)  # noqa: SIM115
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors=errors, newline=""), raw
+
+
+def unreadable(number: int, error: Exception) -> ImportFileError:
+    """Return what to tell an operator about one of BROKEN.
+
+    Args:
+        number: of the last row that could be read; 0 for none.
+    """
+    if isinstance(error, csv.Error):
+        # The reader could go on, but not say what it has swallowed: mostly a quote is not closed.
+        return ImportFileError(f"Row {number + 1} cannot be read as CSV: {error}.")
+    return ImportFileError(f"After row {number} the file cannot be read: {error}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.keyring import admin_key, admin_key_file, codes_key, secret_key
+from app.keyring import admin_key, admin_key_file, codes_key, has_codes_key, secret_key
 from app.settings import Settings
 
 
@@ -42,7 +42,10 @@ def test_codes_are_sealed_with_a_key_of_their_own_and_with_that_of_the_settings_
     assert codes_key(given) == "for codes"
     assert "for codes" not in repr(given)
     assert not fresh.data_dir.exists()
+    assert has_codes_key(given)
+    assert not has_codes_key(fresh)
     made = codes_key(fresh)
+    assert has_codes_key(fresh)
     assert made == codes_key(fresh) == (fresh.data_dir / "codes.key").read_text().strip()
 
 
