@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -14,11 +15,14 @@ from app.access.gate import request_gate
 from app.access.principal import Principal
 from app.access.rate_limit import RateLimiter
 from app.access.tokens import MemberTokens
-from app.earning.coalescer import Coalescer
+from app.catalog.vault import Vault
+from app.coalescing import Coalescer
+from app.earning.recording import record_now
 from app.health import Health
 from app.http import RequestLog
-from app.keyring import admin_key, secret_key
+from app.keyring import admin_key, codes_key, secret_key
 from app.metrics import observe
+from app.redemptions.taking import take
 from app.settings import Settings
 from app.settings import settings as process_settings
 from app.stores.codes import CheckInCodes
@@ -39,7 +43,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
     tokens = MemberTokens(secret)
     authenticator = Authenticator(admin_key(settings), tokens)
     limiter = RateLimiter(settings)
-    services = Services(tokens, Coalescer(), CheckInCodes(secret))
+    vault = Vault(codes_key(settings))
+    recorder = Coalescer(record_now, "recording")
+    redeemer = Coalescer(partial(take, vault=vault), "redeeming")
+    services = Services(tokens, recorder, redeemer, CheckInCodes(secret), vault)
     health = Health(settings)
 
     def context(request: HTTPConnection, principal: Principal) -> Context:
@@ -53,8 +60,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await stack.enter_async_context(authenticator)
             await stack.enter_async_context(limiter)
             await stack.enter_async_context(health)
-            await services.coalescer.start()
-            stack.push_async_callback(services.coalescer.stop)
+            for coalescer in (recorder, redeemer):
+                await coalescer.start()
+                stack.push_async_callback(coalescer.stop)
             yield
 
     view = GraphQLView(

@@ -36,6 +36,8 @@ USER_ERRORS = Counter(
 RATE_LIMITED = Counter("laurel_rate_limited_total", "Requests that were answered with 429.")
 POINTS_EARNED = Counter("laurel_points_earned_total", "Points granted by rules, pending ones included.")
 POINTS_TAKEN_BACK = Counter("laurel_points_taken_back_total", "Points that refunds took back.")
+POINTS_SPENT = Counter("laurel_points_spent_total", "Points spent on rewards, given back or not.")
+REDEMPTIONS = Counter("laurel_redemptions_total", "Steps of redemptions that were done.", ["step"])
 EVENTS_PROCESSED = Counter("laurel_events_processed_total", "Events that were earned or rejected.")
 EVENTS_STORED = Counter("laurel_events_stored_total", "Events that were stored for a worker to earn.")
 

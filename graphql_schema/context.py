@@ -12,7 +12,12 @@ from structlog.contextvars import get_contextvars
 
 from app.access.principal import ANONYMOUS, Principal
 from app.access.tokens import MemberTokens
-from app.earning.coalescer import Coalescer
+from app.catalog.vault import Vault
+from app.coalescing import Coalescer
+from app.earning.events import Incoming
+from app.earning.recording import Recorded
+from app.redemptions.inputs import Wanted
+from app.redemptions.taking import Taken
 from app.stores.codes import CheckInCodes
 
 K = TypeVar("K", bound=Hashable)
@@ -24,8 +29,10 @@ class Services:
     """What lives as long as the process, for the resolvers that need more than functions."""
 
     tokens: MemberTokens
-    coalescer: Coalescer
+    recorder: Coalescer[Incoming, Recorded]
+    redeemer: Coalescer[Wanted, Taken]
     codes: CheckInCodes
+    vault: Vault
 
 
 @dataclass(slots=True)

@@ -14,6 +14,10 @@ class Scope(StrEnum):
     RULES_READ = "rules:read"
     RULES_WRITE = "rules:write"
     EVENTS_WRITE = "events:write"
+    CATALOG_READ = "catalog:read"
+    CATALOG_WRITE = "catalog:write"
+    REDEMPTIONS_READ = "redemptions:read"
+    REDEMPTIONS_WRITE = "redemptions:write"
     LEDGER_ADJUST = "ledger:adjust"
     KEYS_ADMIN = "keys:admin"
 

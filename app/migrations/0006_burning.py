@@ -65,11 +65,13 @@ CREATE TABLE reward_code (
     sealed        bytea NOT NULL,
     redemption_id uuid,
     used_at       timestamptz,
+    made          boolean NOT NULL DEFAULT false,
     created_at    timestamptz NOT NULL,
     CONSTRAINT reward_code_digest_key UNIQUE (program_id, digest),
     CONSTRAINT reward_code_used CHECK (used_at IS NULL OR redemption_id IS NOT NULL)
 );
 COMMENT ON COLUMN reward_code.digest IS 'Keyed hash, by which a till''s code is found; the code itself is sealed with the key of the settings.';
+COMMENT ON COLUMN reward_code.made IS 'Made for its redemption; otherwise it was loaded, and belongs to the pool.';
 CREATE INDEX reward_code_free ON reward_code (reward_id, id) WHERE redemption_id IS NULL;
 CREATE INDEX reward_code_redemption ON reward_code (redemption_id) WHERE redemption_id IS NOT NULL;
 """
@@ -147,7 +149,14 @@ ALTER TABLE refund ADD COLUMN restored_points bigint NOT NULL DEFAULT 0 CHECK (r
 COMMENT ON COLUMN refund.restored_points IS 'Points of the points payment that went back to the member.';
 """
 
-FORWARD = CATALOG + REDEMPTIONS + PAYMENTS
+# Keys that could do everything still can.
+SCOPES = """
+UPDATE api_key SET scopes = scopes || ARRAY['catalog:read', 'catalog:write', 'redemptions:read', 'redemptions:write']
+WHERE scopes @> ARRAY['program:read', 'program:write', 'members:read', 'members:write', 'rules:read', 'rules:write',
+    'events:write', 'ledger:adjust', 'keys:admin'];
+"""
+
+FORWARD = CATALOG + REDEMPTIONS + PAYMENTS + SCOPES
 
 BACKWARD = """
 ALTER TABLE refund DROP COLUMN restored_points;

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = ("app", "graphql_schema", "workers")
 HELPER = Path("app/access/tenancy.py")
-SCOPES = {"account", "member", "event", "rule", "worker", "ledger"}
+SCOPES = {"account", "member", "event", "rule", "reward", "redemption", "worker", "ledger"}
 
 # Tables that belong to nobody, or, like `program`, are what others belong to.
 SHARED_TABLES = {"program"}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,8 +15,11 @@ from app import demo
 from app.access.principal import Principal, PrincipalKind
 from app.access.scopes import PROGRAM_SCOPES
 from app.access.tokens import MemberTokens
-from app.earning.coalescer import Coalescer
+from app.catalog.vault import Vault
+from app.coalescing import Coalescer
+from app.earning.recording import record_now
 from app.programs.service import create_program
+from app.redemptions.taking import take
 from app.stores.codes import CheckInCodes
 from graphql_schema.context import Context, Services
 from graphql_schema.root import laurel_schema
@@ -29,13 +33,17 @@ VARIABLE = re.compile(r"\$(\w+):")
 async def context():
     program, _ = await create_program(dataclasses.replace(demo.PROGRAM, slug=f"readme-{uuid4().hex[:12]}"))
     await demo.fill(program)
-    coalescer = Coalescer()
-    await coalescer.start()
+    vault = Vault("secret")
+    recorder = Coalescer(record_now, "recording")
+    redeemer = Coalescer(partial(take, vault=vault), "redeeming")
+    await recorder.start()
+    await redeemer.start()
     yield lambda: Context(
         Principal(PrincipalKind.API_KEY, "readme", PROGRAM_SCOPES, program.id),
-        maybe_services=Services(MemberTokens("secret"), coalescer, CheckInCodes("secret")),
+        maybe_services=Services(MemberTokens("secret"), recorder, redeemer, CheckInCodes("secret"), vault),
     )
-    await coalescer.stop()
+    await recorder.stop()
+    await redeemer.stop()
 
 
 def fields(answer: Any) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,96 @@
+"""What is left of rewards: one row of each, which all its redemptions share; locked late, held shortly."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from app.catalog.reads import REWARD_COLUMNS, REWARD_TABLES, reward_from_row
+from app.catalog.rewards import Reward, Stock
+from app.ids import new_id
+
+_LOCK = f"""
+SELECT {REWARD_COLUMNS} FROM {REWARD_TABLES} WHERE r.program_id = $1 AND r.id = ANY($2::uuid[])
+ORDER BY r.id
+"""  # noqa: S608 - nothing but constants
+_LOCKED = f"{_LOCK} FOR NO KEY UPDATE OF c"
+
+_GIVE_BACK = """
+WITH held AS ( /* scoped by: reward */
+    SELECT reward_id FROM reward_stock WHERE reward_id = ANY($1::uuid[]) ORDER BY reward_id FOR NO KEY UPDATE
+)
+UPDATE reward_stock c SET taken = c.taken - t.pieces, codes = c.codes + t.codes
+FROM held, unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t(reward_id, pieces, codes)
+WHERE c.reward_id = held.reward_id AND c.reward_id = t.reward_id
+"""
+
+_TELL = """
+INSERT INTO message (id, program_id, topic, payload, created_at)
+SELECT t.id, $1, t.topic, t.payload, $5
+FROM unnest($2::uuid[], $3::text[], $4::jsonb[]) AS t(id, topic, payload)
+"""
+
+
+async def lock_rewards(
+    sql: asyncpg.Connection, program_id: UUID, reward_ids: Iterable[UUID]
+) -> dict[UUID, Reward]:
+    """Lock what is left of rewards until the transaction ends, and return them as they are now.
+
+    While it is held nobody changes, redeems or draws them. Taken in the order of their ids, after accounts.
+    """
+    ids = sorted(set(reward_ids))
+    rows = await sql.fetch(_LOCKED, program_id, ids)
+    if any(row["version"] != row["stock_version"] for row in rows):
+        # Changed while we waited: the lock shows its row as it is now, and the rest as it was.
+        rows = await sql.fetch(_LOCK, program_id, ids)
+    return {row["id"]: reward_from_row(row) for row in rows}
+
+
+class Returned(NamedTuple):
+    """What comes back of a reward: pieces, and codes that nobody has seen."""
+
+    pieces: int = 0
+    codes: int = 0
+
+
+async def give_back(sql: asyncpg.Connection, returned: Mapping[UUID, Returned]) -> None:
+    """Put back what cancelled and expired redemptions had taken, by reward."""
+    if returned:
+        pieces, codes = [list(each) for each in zip(*returned.values(), strict=True)]
+        await sql.execute(_GIVE_BACK, list(returned), pieces, codes)
+
+
+async def tell_low(
+    sql: asyncpg.Connection,
+    program_id: UUID,
+    changes: Sequence[tuple[Reward, Stock]],
+    moment: datetime,
+) -> None:
+    """Leave a message for each reward of which little is left now, and more was before.
+
+    Args:
+        changes: rewards as they were, and what is left of them now.
+    """
+    messages = [
+        (topic, {"rewardId": reward.id.hex, "name": reward.name, "left": left})
+        for reward, now in changes
+        for topic, left in _low(reward.stock, now)
+    ]
+    if messages:
+        topics, payloads = zip(*messages, strict=True)
+        encoded = [msgspec.json.encode(payload) for payload in payloads]
+        await sql.execute(_TELL, program_id, [new_id() for _ in topics], topics, encoded, moment)
+
+
+def _low(before: Stock, now: Stock) -> list[tuple[str, int]]:
+    low = []
+    if before.capacity is not None and now.capacity is not None:
+        left = now.capacity - now.taken
+        if left <= now.low_stock < before.capacity - before.taken:
+            low.append(("reward.stock_low", left))
+    if before.codes is not None and now.codes is not None and now.codes <= now.low_codes < before.codes:
+        low.append(("reward.codes_low", now.codes))
+    return low
