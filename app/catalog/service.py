@@ -194,12 +194,13 @@ def _content(reward: Reward) -> RewardContent:
 
 
 async def _twin(sql: asyncpg.Connection, program_id: UUID, said: Mapping[str, Any]) -> Reward | None:
-    """Return the oldest reward that says the same and has not been touched since, but for redemptions."""
+    """Return the oldest reward that says the same, redeemed or not; what is over is nobody's twin."""
     rows = await sql.fetch(_NAMESAKES, program_id, said["name"], said["kind"])
     for reward in await find_rewards(sql, program_id, [row["id"] for row in rows]):
         assert reward is not None
         stock = replace(_content(reward), stock=reward.stock.capacity)
-        if reward.status is not RewardStatus.ARCHIVED and stock.tidy() == said:
+        over = reward.status is RewardStatus.ARCHIVED or reward.drawn_at is not None
+        if not over and stock.tidy() == said:
             return reward
     return None
 

@@ -6,6 +6,7 @@ from uuid import UUID
 import asyncpg
 
 from app import clock
+from app.catalog.codes import open_codes
 from app.catalog.vault import Vault
 from app.database import connection
 from app.paging import Page, PageResult, keyset, page_result
@@ -13,11 +14,6 @@ from app.redemptions.expiring import release
 from app.redemptions.redemptions import COLUMNS, Redemption, RedemptionStatus, redemption_from_row
 
 _BY_IDS = f"SELECT {COLUMNS} FROM redemption WHERE program_id = $1 AND id = ANY($2::uuid[])"  # noqa: S608
-
-_CODES = """
-SELECT c.redemption_id, c.id, c.sealed FROM reward_code c
-WHERE c.program_id = $1 AND c.redemption_id = ANY($2::uuid[]) ORDER BY c.id
-"""
 
 SHOWN = frozenset({RedemptionStatus.CONFIRMED, RedemptionStatus.FULFILLED, RedemptionStatus.USED})
 """In these states the member sees the codes."""
@@ -101,8 +97,5 @@ async def _release(program_id: UUID, found: Collection[Redemption]) -> int:
 async def get_codes(program_id: UUID, redemption_ids: Sequence[UUID], vault: Vault) -> list[list[str]]:
     """Return the codes of redemptions, in the order of the ids; whoever asks may see them."""
     async with connection() as sql:
-        rows = await sql.fetch(_CODES, program_id, list(redemption_ids))
-    codes: dict[UUID, list[str]] = {each: [] for each in redemption_ids}
-    for row in rows:
-        codes[row["redemption_id"]].append(vault.open(row["sealed"], row["id"]).decode())
+        codes = await open_codes(sql, vault, program_id, redemption_ids)
     return [codes[each] for each in redemption_ids]
