@@ -82,6 +82,9 @@ class Program(Node):
         description="How far a refund may push a balance below zero; 0 stops at zero.", scope=READ
     )
     point_cost: Decimal = field(description="What one point costs the program, in its currency.", scope=READ)
+    earn_on_points_payments: bool = strawberry.field(
+        description="Whether the part of a purchase that was paid with points earns points."
+    )
     created_at: datetime = strawberry.field(description="When the program was made.")
 
     @classmethod
@@ -100,6 +103,7 @@ class Program(Node):
             expiry=ExpiryPolicy(kind=ExpiryKind(row.expiry_kind), months=row.expiry_months),
             debt_limit=Points(row.debt_limit),
             point_cost=row.point_cost,
+            earn_on_points_payments=row.earn_on_points_payments,
             created_at=row.created_at,
         )
 
@@ -151,6 +155,9 @@ class CreateProgramInput:
         description="What one point costs the program, in its currency; at most six decimals.",
         default=Decimal("0.01"),
     )
+    earn_on_points_payments: bool | None = strawberry.field(
+        description="Whether the part of a purchase that was paid with points earns points.", default=False
+    )
 
 
 @strawberry.input(description="What is to change; what is left out stays as it is.")
@@ -178,6 +185,10 @@ class UpdateProgramInput:
     )
     point_cost: Decimal | None = strawberry.field(
         description="What one point costs the program, in its currency.", default=strawberry.UNSET
+    )
+    earn_on_points_payments: bool | None = strawberry.field(
+        description="Whether the part of purchases from now on that is paid with points earns points.",
+        default=strawberry.UNSET,
     )
 
 

@@ -18,7 +18,7 @@ from graphql_schema.errors import UserError, UserErrorCode, user_errors
 from graphql_schema.events import Event
 from graphql_schema.inputs import MemberRef, planned
 from graphql_schema.members import Member, load_members
-from graphql_schema.nodes import Info, program_of
+from graphql_schema.nodes import Info, key_of, program_of
 from graphql_schema.scalars import JSON
 from graphql_schema.stores import StoreRef
 
@@ -77,10 +77,18 @@ class PurchaseInput:
         description="When the points are earned; recordEvents always defers.", default=Processing.NOW
     )
     store: StoreRef | None = strawberry.field(description="Where it was bought.", default=None)
+    redemption_id: strawberry.ID | None = strawberry.field(
+        description="The points payment that covered a part of the purchase.", default=None
+    )
 
     def value(self) -> Incoming:
-        """Return the purchase for services."""
-        return Incoming(self, self.member.value(), None if self.store is None else self.store.value())
+        """Return the purchase for services; an id that is none of a redemption names none."""
+        return Incoming(
+            self,
+            self.member.value(),
+            None if self.store is None else self.store.value(),
+            redemption_id=None if self.redemption_id is None else key_of(self.redemption_id, "Redemption"),
+        )
 
 
 @planned
@@ -156,7 +164,7 @@ async def _record(info: Info, input: PurchaseInput | ActionInput) -> EventPayloa
     if input.processing is Processing.DEFERRED:
         (recorded,) = await recording.store(program_of(info), [input.value()])
     else:
-        recorded = await info.context.services.coalescer.record(program_of(info), input.value())
+        recorded = await info.context.services.recorder.do(program_of(info), input.value())
     if recorded.event is None:
         return EventPayload(user_errors=user_errors(recorded.errors))
     return EventPayload(

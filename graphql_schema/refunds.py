@@ -49,6 +49,9 @@ class Refund(Node):
         description="What could be neither taken back nor owed, because the program's debt limit was reached;"
         " it is not part of points."
     )
+    restored_points: Points = strawberry.field(
+        description="Points of the points payment that went back to the member."
+    )
     lines: list[RefundLine] = strawberry.field(
         description="The goods that were given back; empty for a part of the amount that belongs to no line."
     )
@@ -65,6 +68,7 @@ class Refund(Node):
             points=Points(refund.points),
             debt=Points(refund.debt),
             written_off=Points(refund.written_off),
+            restored_points=Points(refund.restored_points),
             lines=[
                 RefundLine(number=line.number, quantity=line.quantity, amount=line.amount)
                 for line in refund.lines

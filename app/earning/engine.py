@@ -37,6 +37,9 @@ _FOR_ONE = {
     EventKind.REFERRAL: "At most {} for one friend by this rule",
 }
 _ZERO = Decimal(0)
+_ALL_WITH_POINTS = Verdict(
+    Reason.ROUNDED_TO_ZERO, "All of the purchase was paid with points, which earn nothing here."
+)
 
 
 def evaluate(
@@ -69,12 +72,18 @@ def evaluate(
 
 
 def not_meant(
-    rule: CompiledRule, facts: Facts, standing: Standing, micros: int, currency: str
+    rule: CompiledRule,
+    facts: Facts,
+    standing: Standing,
+    micros: int,
+    currency: str,
+    remark: str = "",
 ) -> Verdict | None:
     """Return why a rule is not meant for an event; None when it is. Limits are another matter.
 
     Args:
         micros: the amount that its minimum is compared with, in millionths.
+        remark: what a sentence that names that amount says of it.
     """
     if rule.starts_at is not None and facts.occurred_at < rule.starts_at:
         return Verdict(Reason.NOT_STARTED, "It happened before the rule starts.")
@@ -89,9 +98,8 @@ def not_meant(
         minimum = money(rule.minimum, currency)
         came_to = money(micros, currency)
         what = "The purchase" if rule.every_line else "The goods that the rule is for"
-        return Verdict(
-            Reason.BELOW_MINIMUM, f"{what} came to {came_to}; the rule asks for at least {minimum}."
-        )
+        message = f"{what} came to {came_to}{remark}; the rule asks for at least {minimum}."
+        return Verdict(Reason.BELOW_MINIMUM, message)
     return None
 
 
@@ -119,6 +127,13 @@ class _Evaluation:
         self._standing = standing
         self._rooms = rooms
         self._verdicts = verdicts
+        # What was paid with points counts for nothing, unless the program lets it: None is all of it counts.
+        self._counts = None
+        self._remark = ""
+        if facts.points_share is not None and not self._policy.earn_on_points_payments:
+            paid = facts.points_share
+            self._counts = Ratio(paid.denominator - paid.numerator, paid.denominator)
+            self._remark = ", without what was paid with points"
         # A purchase without lines is one nameless line; so is one whose lines no rule looks at.
         lines = facts.lines if rule_set.looks_at_lines else ()
         self._parts = [line.micros for line in lines] or [facts.micros]
@@ -153,7 +168,13 @@ class _Evaluation:
             parts, micros = range(len(self._parts)), self._facts.micros
         else:
             parts, micros = lines, min(sum(self._parts[n] for n in lines), self._facts.micros)
-        verdict = not_meant(rule, self._facts, self._standing, micros, self._policy.currency)
+        if self._counts is not None:
+            # A minimum is a whole number of millionths: rounded down an amount is below it just the same.
+            micros = micros * self._counts.numerator // self._counts.denominator
+        currency = self._policy.currency
+        verdict = not_meant(rule, self._facts, self._standing, micros, currency, self._remark)
+        if verdict is None and self._counts is not None and not self._counts.numerator:
+            verdict = _ALL_WITH_POINTS
         room = UNLIMITED
         if verdict is None and rule.has_limits:
             room = self._rooms.of(rule)
@@ -240,11 +261,11 @@ class _Evaluation:
             # What was refunded of no line in particular is missing from what is paid by no other rule.
             micros = min(micros, whole - sum(parts) + micros)
         micros = max(0, min(micros, whole))
-        exact = rule.rate.times(Ratio(micros))
+        exact = self._worth(rule.rate, micros)
         currency = self._policy.currency
-        label = rule.base_label + money(micros, currency)
-        if micros < whole:
-            label += f" of {money(whole, currency)}"
+        label = rule.base_label + self._shown(micros)
+        if micros < whole or self._counts is not None:
+            label += f" of {money(whole, currency)}{self._remark}"
         steps.append(Step(StepKind.BASE, label, _ZERO, exact.shown()))
         if not self._multipliers:
             return exact
@@ -260,15 +281,26 @@ class _Evaluation:
             taken = min(share, left)
             left -= taken
             more = Ratio(multiplier.factor.numerator - multiplier.factor.denominator, multiplier.factor[1])
-            exact = exact.plus(rule.rate.times(Ratio(taken)).times(more))
+            exact = exact.plus(self._worth(rule.rate, taken).times(more))
             if not taken:
                 continue
             multiplied.append(multiplier.id)
             factor = multiplier.shown_factor
             label = f"{multiplier.name}: {_times_the_points(factor)} on "
-            label += money(taken, currency)
+            label += self._shown(taken)
             steps.append(Step(StepKind.PRODUCT_MULTIPLIER, label, steps[-1].after, exact.shown(), factor))
         return exact
+
+    def _worth(self, rate: Ratio, micros: int) -> Ratio:
+        """Return the points for an amount, or for as much of it as counts; nothing is rounded."""
+        exact = rate.times(Ratio(micros))
+        return exact if self._counts is None else exact.times(self._counts)
+
+    def _shown(self, micros: int) -> str:
+        """Return for people how much of an amount counts, to at most six decimals."""
+        if self._counts is not None:
+            micros = Ratio(micros).times(self._counts).rounded(Rounding.HALF_UP)
+        return money(micros, self._policy.currency)
 
     def _factored(self, rule: CompiledRule, exact: Ratio, steps: list[Step]) -> Ratio:
         """Return the points after the tier's and the campaigns' factors."""

@@ -1,31 +1,24 @@
-"""Events as callers send them and as they are kept: checking, normalising, comparing. Pure."""
+"""Events as callers send them and as they are kept. Pure."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol, cast, overload
+from typing import Any, NamedTuple, Protocol, overload
 from uuid import UUID
 
 import asyncpg
 import msgspec
-import orjson
 
-from app.earning.exact import micros
-from app.earning.rule_checks import check_action
-from app.earning.rules import MAX_AMOUNT, MAX_DECIMALS, Action, EventKind
+from app.earning.exact import Ratio, micros, share_of
+from app.earning.rules import EventKind
 from app.earning.ruleset import FactLine, Facts
-from app.errors import UserError
 from app.members.reads import MemberRef
-from app.programs.policy import ProgramPolicy
 from app.stores.reads import StoreRef
-from app.text import holds_nul, is_line
-from app.validation import Problems
 
 MAX_EVENTS = 1000
 MAX_LINES = 2000
 MAX_DATA_BYTES = 16 * 1024
 MAX_FUTURE = timedelta(minutes=5)
-_EARLIEST_YEAR = 1970
 
 OWN_PREFIX = "laurel:"
 """How the external ids begin of events that Laurel finds out by itself; nobody else's may."""
@@ -88,12 +81,16 @@ class OwnDeed(msgspec.Struct, frozen=True):
 
 
 class Incoming(NamedTuple):
-    """An event on its way in: what it says, whom it is about, and where it happened."""
+    """An event on its way in: what it says, whom it is about, where it happened, and what paid for it.
+
+    `redemption_id` names the points payment that covered a part of a purchase.
+    """
 
     content: Purchase | Deed | OwnDeed
     member: MemberRef
     store: StoreRef | None = None
     kind: EventKind = EventKind.PURCHASE
+    redemption_id: UUID | None = None
 
 
 class PurchaseLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -118,7 +115,7 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Prepared(msgspec.Struct):
-    """An event that has been checked, whom it is about, and where it happened."""
+    """An event that has been checked, whom it is about, where it happened, and what was paid with points."""
 
     id: UUID
     kind: EventKind
@@ -129,12 +126,17 @@ class Prepared(msgspec.Struct):
     encoded: bytes
     member: MemberRef
     store: StoreRef | None = None
+    redemption_id: UUID | None = None
     member_id: UUID | None = None
     store_id: UUID | None = None
+    points_amount: Decimal | None = None
 
 
 class Event(msgspec.Struct):
-    """An event as it is read: what was told, and what became of it. `points` include pending ones."""
+    """An event as it is read: what was told, and what became of it. `points` include pending ones.
+
+    `points_amount` is the part of the amount that a redemption paid.
+    """
 
     id: UUID
     member_id: UUID
@@ -148,10 +150,17 @@ class Event(msgspec.Struct):
     points: int = 0
     rejection: str | None = None
     processed_at: datetime | None = None
+    redemption_id: UUID | None = None
+    points_amount: Decimal | None = None
+
+    @property
+    def points_share(self) -> Ratio | None:
+        """The part of the amount that was paid with points, as the engine looks at it; None for nothing."""
+        return share_of(self.points_amount, self.amount)
 
     def facts(self) -> Facts:
         """Return what the engine looks at."""
-        return facts(self.kind, self.occurred_at, self.amount, self.body, self.store_id)
+        return facts(self.kind, self.occurred_at, self.amount, self.body, self.store_id, self.points_share)
 
 
 def facts(
@@ -160,6 +169,7 @@ def facts(
     amount: Decimal | None,
     body: Body | None,
     store_id: UUID | None,
+    points_share: Ratio | None = None,
 ) -> Facts:
     """Return what the engine looks at; without a body nothing that it holds."""
     return Facts(
@@ -169,6 +179,7 @@ def facts(
         () if body is None else FactLines(body.lines),
         store_id,
         None if body is None else body.action,
+        points_share,
     )
 
 
@@ -204,7 +215,7 @@ class FactLines(Sequence[FactLine]):
 
 EVENT_COLUMNS = """
 e.id, e.member_id, e.external_id, e.kind, e.occurred_at, e.recorded_at, e.amount, e.body, e.store_id,
-o.points, o.rejection, o.processed_at
+o.points, o.rejection, o.processed_at, e.redemption_id, e.points_amount
 """
 EVENT_TABLES = "event e LEFT JOIN event_outcome o ON o.event_id = e.id /* scoped by: event */"
 
@@ -224,6 +235,8 @@ def event_from_row(row: asyncpg.Record) -> Event:
         row["points"] or 0,
         row["rejection"],
         row["processed_at"],
+        row["redemption_id"],
+        row["points_amount"],
     )
 
 
@@ -233,6 +246,7 @@ def same_content(event: Event, prepared: Prepared) -> bool:
         event.kind is prepared.kind
         and event.member_id == prepared.member_id
         and event.store_id == prepared.store_id
+        and event.redemption_id == prepared.redemption_id
         and event.body.action == prepared.body.action
         and event.amount == prepared.amount
         and event.body.timed == prepared.body.timed
@@ -240,185 +254,3 @@ def same_content(event: Event, prepared: Prepared) -> bool:
         and event.body.lines == prepared.body.lines
         and (event.body.data or None) == (prepared.body.data or None)
     )
-
-
-def check_id(value: str, what: str, problems: Problems, *field: str) -> None:
-    """Note what is wrong with an id that stands for itself; `what` is how a sentence calls it."""
-    if not 1 <= len(value) <= 255 or not value.isprintable() or value != value.strip():
-        problems.add(f"{what} has 1 to 255 printable characters, without spaces around them.", *field)
-
-
-def check_number(value: Decimal, what: str, problems: Problems, *field: str, positive: bool = False) -> bool:
-    """Note what is wrong with an amount or a quantity; return whether it can be counted.
-
-    Args:
-        what: how a sentence that starts with it calls it.
-        positive: 0 is wrong, too.
-    """
-    exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -MAX_DECIMALS or abs(value) > MAX_AMOUNT:
-        problems.add(f"{what} has at most {MAX_DECIMALS} decimals and is at most {MAX_AMOUNT:,f}.", *field)
-    elif value < 0 or (positive and not value):
-        problems.add(f"{what} must be more than 0." if positive else f"{what} must not be negative.", *field)
-    else:
-        return True
-    return False
-
-
-_ZERO, _ONE, _CENT = Decimal(0), Decimal(1), Decimal("0.01")
-
-
-def _is_common(line: Line, quantity: Decimal) -> bool:
-    """Tell quickly that nothing is wrong with a line; False means that it needs a closer look."""
-    sku, name, category, brand, amount = line.sku, line.name, line.category, line.brand, line.amount
-    return (
-        0 < len(sku) <= 255
-        and sku.isprintable()
-        and sku == sku.strip()
-        and (name is None or (len(name) <= 1000 and name.isprintable()))
-        and (category is None or (len(category) <= 1000 and category.isprintable()))
-        and (brand is None or (len(brand) <= 1000 and brand.isprintable()))
-        # Whole numbers and cents; NaN has no exponent to compare.
-        and (quantity.same_quantum(_ONE) or quantity.same_quantum(_CENT))
-        and (amount.same_quantum(_CENT) or amount.same_quantum(_ONE))
-        and _ZERO < quantity <= MAX_AMOUNT
-        and _ZERO <= amount <= MAX_AMOUNT
-    )
-
-
-def _check_line(n: int, line: Line, quantity: Decimal, problems: Problems) -> bool:
-    """Note what is wrong with a line; return whether its amount can be counted."""
-    check_id(line.sku, "An SKU", problems, "lines", str(n), "sku")
-    for name in ("name", "category", "brand"):
-        value = getattr(line, name)
-        if value is not None and (len(value) > 1000 or not is_line(value)):
-            problems.add(f"A {name} has at most 1,000 printable characters.", "lines", str(n), name)
-    check_number(quantity, "A quantity", problems, "lines", str(n), "quantity", positive=True)
-    return check_number(line.amount, "A line's amount", problems, "lines", str(n), "amount")
-
-
-def _lines(purchase: Purchase, problems: Problems) -> tuple[tuple[PurchaseLine, ...], Decimal]:
-    lines, total = [], _ZERO
-    for n, line in enumerate(purchase.lines or ()):
-        quantity = _ONE if line.quantity is None else line.quantity
-        if _is_common(line, quantity) or _check_line(n, line, quantity, problems):
-            total += line.amount
-        lines.append(PurchaseLine(line.sku, line.amount, quantity, line.name, line.category, line.brand))
-    return tuple(lines), total
-
-
-def prepare(
-    incoming: Incoming, policy: ProgramPolicy, now: datetime, event_id: UUID
-) -> Prepared | Sequence[UserError]:
-    """Check an event, and bring it into the form in which it is kept.
-
-    Args:
-        now: the time of recording (UTC); at most five minutes later may it have happened.
-
-    Returns:
-        The event, or everything that is wrong with it, fields below the event's input.
-    """
-    problems = Problems()
-    content = incoming.content
-    if not isinstance(content, OwnDeed):
-        check_external_id(content.external_id, problems)
-    occurred_at = check_occurred_at(content.occurred_at, _WHAT[incoming.kind], now, problems)
-    if incoming.kind is EventKind.PURCHASE:
-        purchase = cast("Purchase", content)
-        amount, body = _purchase(purchase, policy, problems)
-    else:
-        amount, body = None, _deed(cast("Deed | OwnDeed", content), problems)
-    encoded = b"" if problems.errors else _encode(body, problems)
-    if body is None or problems.errors:
-        return problems.errors
-    return Prepared(
-        event_id,
-        incoming.kind,
-        content.external_id,
-        occurred_at,
-        amount,
-        body,
-        encoded,
-        incoming.member,
-        incoming.store,
-    )
-
-
-_WHAT = {
-    EventKind.PURCHASE: "The purchase",
-    EventKind.ACTION: "The action",
-    EventKind.CHECK_IN: "The visit",
-    EventKind.REFERRAL: "The referral",
-}
-
-
-def check_external_id(value: str, problems: Problems) -> None:
-    """Note what is wrong with the id that a caller chose."""
-    check_id(value, "An external id", problems, "external_id")
-    if value.startswith(OWN_PREFIX):
-        message = f"Ids that begin with {OWN_PREFIX} are Laurel's own; choose another."
-        problems.add(message, "external_id")
-
-
-def check_occurred_at(value: datetime | None, what: str, now: datetime, problems: Problems) -> datetime:
-    """Return when something happened, which is now unless it is said; note it when that cannot be."""
-    if value is None:
-        return now
-    if value > now + MAX_FUTURE:
-        message = f"{what} lies in the future, by more than the 5 minutes that clocks may differ."
-        problems.add(message, "occurred_at")
-    elif value.year < _EARLIEST_YEAR:
-        problems.add(f"{what} lies before {_EARLIEST_YEAR}.", "occurred_at")
-    return value
-
-
-def _purchase(
-    purchase: Purchase, policy: ProgramPolicy, problems: Problems
-) -> tuple[Decimal | None, Body | None]:
-    if purchase.currency is not None and purchase.currency != policy.currency:
-        message = f"The program counts in {policy.currency}: convert the purchase before it is recorded."
-        problems.add(message, "currency")
-    if purchase.lines and len(purchase.lines) > MAX_LINES:
-        problems.add(f"A purchase has at most {MAX_LINES:,} lines.", "lines")
-        return None, None
-    lines, total = _lines(purchase, problems)
-    amount = total if purchase.amount is None else purchase.amount
-    if purchase.amount is None and not lines:
-        problems.add("A purchase needs an amount, or lines that have one.", "amount")
-    elif (
-        check_number(amount, "The amount", problems, "amount")
-        and lines
-        and amount != total
-        and not problems.errors
-    ):
-        problems.add(f"The amount is {amount:f}, and the lines come to {total:f}.", "amount")
-    return amount, Body(lines, purchase.data, purchase.occurred_at is not None)
-
-
-def _deed(deed: Deed | OwnDeed, problems: Problems) -> Body:
-    if not isinstance(deed, OwnDeed):
-        check_action(deed.action, problems)
-        if deed.action in tuple(Action):
-            message = (
-                f"{deed.action} is recorded by Laurel itself, when it happens; choose a name of your own."
-            )
-            problems.add(message, "action")
-    return Body((), deed.data, deed.occurred_at is not None, deed.action)
-
-
-def _encode(body: Body | None, problems: Problems) -> bytes:
-    if body is None:
-        return b""
-    if body.data is not None:
-        if not isinstance(body.data, dict):
-            problems.add("Data is a JSON object.", "data")
-            return b""
-        try:
-            data = orjson.dumps(body.data)
-        except TypeError:
-            problems.add("Data holds text that is not valid Unicode, or is nested too deeply.", "data")
-            return b""
-        if len(data) > MAX_DATA_BYTES or holds_nul(data):
-            problems.add("Data has at most 16 KiB of JSON, without NUL characters.", "data")
-            return b""
-    return msgspec.json.encode(body)

@@ -82,6 +82,14 @@ class Ratio(NamedTuple):
 ONE = Ratio(1, 1)
 
 
+def share_of(part: Decimal | None, whole: Decimal | None) -> Ratio | None:
+    """Return which share of an amount a part of it is, more than 0 and at most 1; None for nothing."""
+    if not part or not whole:
+        return None
+    upper, lower = Ratio.of(part), Ratio.of(whole)
+    return Ratio(upper.numerator * lower.denominator, upper.denominator * lower.numerator)
+
+
 def plural(points: int | Decimal) -> str:
     """Return a number of points with its noun: "1 point", "2.5 points", "1,000 points"."""
     return f"{points:,} point" if points == 1 else f"{points:,} points"

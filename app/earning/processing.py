@@ -12,6 +12,7 @@ from app import clock
 from app.database import TRANSIENT, connection, retrying, transaction
 from app.earning.batch import Earned, count, earn, lock
 from app.earning.events import Body, facts
+from app.earning.exact import share_of
 from app.earning.limits import Waiting
 from app.earning.rules import EventKind
 from app.earning.ruleset import Facts
@@ -27,6 +28,7 @@ _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 _QUEUED = """
 SELECT e.id, e.member_id, e.kind, e.occurred_at, e.amount, e.store_id, /* scoped by: account */
+    e.points_amount,
     CASE WHEN $3 OR e.kind <> 'PURCHASE' OR e.occurred_at < $5 THEN e.body END AS body
 FROM event_queue q JOIN event e ON e.id = q.event_id
 WHERE q.member_id = ANY($1::uuid[]) AND q.occurred_at <= $4
@@ -65,7 +67,8 @@ async def _chunk(
 def _facts(row: asyncpg.Record) -> Facts:
     # What was bought is read, and decoded, only where a rule looks at it, or may have at the time.
     body = None if row["body"] is None else msgspec.convert(row["body"], Body)
-    return facts(EventKind(row["kind"]), row["occurred_at"], row["amount"], body, row["store_id"])
+    share = share_of(row["points_amount"], row["amount"])
+    return facts(EventKind(row["kind"]), row["occurred_at"], row["amount"], body, row["store_id"], share)
 
 
 async def _until_none_are_left(work: Callable[[], Awaitable[list[Earned]]]) -> int:

@@ -1,7 +1,7 @@
 """What is kept beside an event's awards, so that its outcome can be told, and taken back, as it was decided.
 
-The rules themselves are kept as versions; here is what else decided: rounding, stacking and cap of the
-time, tier and campaign factors, and the room that limits left. Pure.
+The rules themselves are kept as versions; here is what else decided: rounding, stacking, cap and whether
+points payments earned at the time, tier and campaign factors, and the room that limits left. Pure.
 """
 
 from dataclasses import replace
@@ -38,11 +38,19 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     day_cap: int | None = None
     standing: Standing = NOTHING_MET
     rooms: KeptRooms = NO_ROOMS
+    points_payments: bool = False
 
     @classmethod
     def of(cls, policy: ProgramPolicy, standing: Standing, rooms: KeptRooms) -> "Context":
         """Return the context of an event that is decided under a policy."""
-        return cls(policy.rounding, policy.multiplier_stacking, policy.max_points_per_day, standing, rooms)
+        return cls(
+            policy.rounding,
+            policy.multiplier_stacking,
+            policy.max_points_per_day,
+            standing,
+            rooms,
+            policy.earn_on_points_payments,
+        )
 
     def policy(self, policy: ProgramPolicy, version: int) -> ProgramPolicy:
         """Return a program's policy with what counted at the time."""
@@ -52,6 +60,7 @@ class Context(msgspec.Struct, frozen=True, omit_defaults=True):
             rounding=self.rounding,
             multiplier_stacking=self.stacking,
             max_points_per_day=self.day_cap,
+            earn_on_points_payments=self.points_payments,
         )
 
 

@@ -20,26 +20,28 @@ from app.earning.events import (
     Incoming,
     Prepared,
     event_from_row,
-    prepare,
     same_content,
 )
 from app.earning.limits import Waiting
+from app.earning.preparing import prepare
 from app.earning.rules import EventKind
 from app.errors import ErrorCode, UserError
 from app.ids import new_id
 from app.members.reads import find_states
 from app.metrics import EVENTS_STORED
 from app.outbox.service import Queue
+from app.redemptions import payments
 from app.stores.reads import find_stores
 
 _INSERT = """
 INSERT INTO event (id, program_id, member_id, external_id, kind, occurred_at, recorded_at, amount, body,
-    store_id)
-SELECT id, $1, member_id, external_id, kind, occurred_at, $7, amount, body, store_id
+    store_id, redemption_id, points_amount)
+SELECT id, $1, member_id, external_id, kind, occurred_at, $7, amount, body, store_id, redemption_id,
+    points_amount
 FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::numeric[], $8::jsonb[], $9::text[],
-        $10::uuid[])
-    AS t(id, member_id, external_id, occurred_at, amount, body, kind, store_id)
-ON CONFLICT (program_id, external_id) DO NOTHING
+        $10::uuid[], $11::uuid[], $12::numeric[])
+    AS t(id, member_id, external_id, occurred_at, amount, body, kind, store_id, redemption_id, points_amount)
+ON CONFLICT DO NOTHING
 """
 
 _INSERT_NOW = _INSERT + "RETURNING id"
@@ -50,7 +52,7 @@ queued AS (
     INSERT INTO event_queue (member_id, occurred_at, event_id) SELECT member_id, occurred_at, id FROM stored
 ), left_behind AS (
     INSERT INTO outbox (queue, program_id, members, items, created_at)
-    SELECT $11, $1, array_agg(DISTINCT member_id), count(*), $7 FROM stored HAVING count(*) > 0
+    SELECT $13, $1, array_agg(DISTINCT member_id), count(*), $7 FROM stored HAVING count(*) > 0
 )
 SELECT id FROM stored
 """  # noqa: S608 - nothing but constants
@@ -127,6 +129,7 @@ async def _check(
         else:
             batch.prepared[n].member_id = row.id
     await _find_stores(sql, program_id, batch)
+    await _find_payments(sql, program_id, batch)
     return batch
 
 
@@ -143,6 +146,47 @@ async def _find_stores(sql: asyncpg.Connection, program_id: UUID, batch: _Batch)
         else:
             each.store_id = store.id
             batch.zones[store.id] = store.zone
+
+
+async def _find_payments(sql: asyncpg.Connection, program_id: UUID, batch: _Batch) -> None:
+    """Find the redemptions that paid for a part of purchases, of those that name one."""
+    named = [(n, each) for n, each in batch.prepared.items() if each.redemption_id is not None]
+    if not named:
+        return
+    ids = [each.redemption_id for _, each in named if each.redemption_id is not None]
+    found = await payments.find_payments(sql, program_id, ids)
+    refused = _claim(named, found)
+    if not any(refused):
+        return
+    # A retry is answered as the first time, whatever has become of the redemption since.
+    known = await _known(sql, program_id, [each.external_id for _, each in named])
+    for n, each in named:
+        if each.external_id in known:
+            batch.settle(n, _replayed(known[each.external_id], each))
+    left = [(pair, payment) for pair, payment in zip(named, found, strict=True) if pair[0] in batch.prepared]
+    refused = _claim([pair for pair, _ in left], [payment for _, payment in left])
+    for ((n, _), _), error in zip(left, refused, strict=True):
+        if error is not None:
+            batch.settle(n, Recorded(None, errors=(error,)))
+
+
+def _claim(
+    named: Sequence[tuple[int, Prepared]], found: Sequence[payments.Payment | None]
+) -> list[UserError | None]:
+    """Have redemptions pay for purchases, each for the first in the batch; return what stands against it."""
+    claimed: dict[UUID, str] = {}
+    refused = []
+    for (_, each), payment in zip(named, found, strict=True):
+        assert each.amount is not None
+        error = payments.why_not(payment, each.member_id, each.amount, each.external_id)
+        if error is None and payment is not None:
+            # The same purchase twice in a batch is a replay.
+            if claimed.setdefault(payment.id, each.external_id) != each.external_id:
+                error = payments.taken(claimed[payment.id])
+            else:
+                each.points_amount = payment.amount
+        refused.append(error)
+    return refused
 
 
 async def _known(sql: asyncpg.Connection, program_id: UUID, external_ids: Sequence[str]) -> dict[str, Event]:
@@ -166,6 +210,8 @@ def _columns(batch: _Batch, program_id: UUID, now: datetime) -> list[object]:
         [each.encoded for each in prepared],
         [each.kind for each in prepared],
         [each.store_id for each in prepared],
+        [each.redemption_id for each in prepared],
+        [each.points_amount for each in prepared],
     ]
 
 
@@ -174,10 +220,19 @@ async def _answer_known(sql: asyncpg.Connection, program_id: UUID, batch: _Batch
     if batch.prepared:
         known = await _known(sql, program_id, [each.external_id for each in batch.prepared.values()])
         for n, each in list(batch.prepared.items()):
-            event = known[each.external_id]
-            batch.settle(
-                n, Recorded(event, True) if same_content(event, each) else _conflict(each.external_id)
-            )
+            event = known.get(each.external_id)
+            if event is not None:
+                batch.settle(n, _replayed(event, each))
+            else:
+                # Neither written nor known: meanwhile another purchase has taken its redemption.
+                assert each.redemption_id is not None
+                batch.settle(n, Recorded(None, errors=(payments.taken(),)))
+
+
+def _replayed(event: Event, prepared: Prepared) -> Recorded:
+    """Answer for an event that was there before."""
+    same = same_content(event, prepared)
+    return Recorded(event, True) if same else _conflict(prepared.external_id)
 
 
 def _event(prepared: Prepared, now: datetime) -> Event:
@@ -192,6 +247,8 @@ def _event(prepared: Prepared, now: datetime) -> Event:
         prepared.amount,
         prepared.body,
         prepared.store_id,
+        redemption_id=prepared.redemption_id,
+        points_amount=prepared.points_amount,
     )
 
 

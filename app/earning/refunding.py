@@ -12,18 +12,8 @@ import msgspec
 from app import clock
 from app.database import connection, retrying, transaction
 from app.earning.batch import lock
-from app.earning.events import (
-    EVENT_COLUMNS,
-    EVENT_TABLES,
-    MAX_FUTURE,
-    MAX_LINES,
-    Event,
-    check_external_id,
-    check_id,
-    check_number,
-    check_occurred_at,
-    event_from_row,
-)
+from app.earning.events import EVENT_COLUMNS, EVENT_TABLES, MAX_FUTURE, MAX_LINES, Event, event_from_row
+from app.earning.preparing import check_external_id, check_id, check_number, check_occurred_at
 from app.earning.processing import earn_member
 from app.earning.reads import find_event, get_events
 from app.earning.refunds import Refunded, Unmatched, load_request, refunds_of

@@ -13,7 +13,8 @@ from app.database import connection
 from app.earning.remainders import LineBack
 
 _COLUMNS = """
-r.id, r.event_id, q.external_id, q.occurred_at, r.amount, r.lines, r.whole, r.points, r.debt, r.written_off
+r.id, r.event_id, q.external_id, q.occurred_at, r.amount, r.lines, r.whole, r.points, r.debt, r.written_off,
+r.restored_points
 """
 _TABLES = "refund r JOIN refund_request q ON q.id = r.request_id /* scoped by: event */"
 
@@ -40,6 +41,7 @@ class Refund(NamedTuple):
         points: taken back, pending ones included, and less those that were given again.
         debt: the part of them that the member had spent, and now owes.
         written_off: what could be neither taken nor owed.
+        restored_points: of the points payment, given back to the member.
     """
 
     id: UUID
@@ -52,6 +54,7 @@ class Refund(NamedTuple):
     points: int
     debt: int
     written_off: int
+    restored_points: int
 
 
 class Unmatched(msgspec.Struct, frozen=True):

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Context, Decimal
+from fractions import Fraction
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from app.earning.engine import evaluate
-from app.earning.events import MAX_LINES, Body, Event, PurchaseLine, check_number, facts
+from app.earning.events import MAX_LINES, Body, Event, PurchaseLine, facts
 from app.earning.outcomes import Rooms
+from app.earning.preparing import check_number
 from app.earning.ruleset import RuleSet, Standing
 from app.money import format_money, round_half_up, trim
 from app.validation import Problems
@@ -85,6 +87,15 @@ class Remainder:
         if self.amount or not (self._event.amount or self._lines):
             return False
         return not kept or any(line.amount for line in kept)
+
+    @property
+    def refunded_part(self) -> Fraction:
+        """Which part of the amount has been refunded, from 0 to 1; 1 as soon as nothing is left."""
+        assert self._event.amount is not None
+        whole = Fraction(self._event.amount)
+        if self.is_nothing:
+            return Fraction(1)
+        return 1 - Fraction(self.amount) / whole if whole else Fraction(0)
 
     def left(self, n: int) -> Decimal:
         """Return how many pieces of the line at a position, from 0 on, have not been given back."""
@@ -187,7 +198,10 @@ class Remainder:
             if self.left(n)
         )
         event = self._event
-        rest = facts(event.kind, event.occurred_at, self.amount, Body(lines), event.store_id)
+        # The share that was paid with points is the same for the rest: each refund takes its part of it.
+        rest = facts(
+            event.kind, event.occurred_at, self.amount, Body(lines), event.store_id, event.points_share
+        )
         return {award.rule_id: award.points for award in evaluate(rule_set, rest, standing, rooms)}
 
 

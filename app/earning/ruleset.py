@@ -28,7 +28,10 @@ class FactLine(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What happened: all that rules can look at. A purchase without lines is one nameless line."""
+    """What happened: all that rules can look at. A purchase without lines is one nameless line.
+
+    `points_share` is the part of the amount that was paid with points, None for nothing.
+    """
 
     kind: EventKind
     occurred_at: datetime
@@ -36,6 +39,7 @@ class Facts(NamedTuple):
     lines: Sequence[FactLine] = ()
     store_id: UUID | None = None
     action: str | None = None
+    points_share: Ratio | None = None
 
 
 class Factor(msgspec.Struct, frozen=True, array_like=True):

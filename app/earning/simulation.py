@@ -10,15 +10,19 @@ from app import clock
 from app.database import connection
 from app.earning import rulesets
 from app.earning.batch import TOO_MANY, check_sum, days_of, peek_held, span_of, standings, why_not
-from app.earning.events import Deed, Incoming, OwnDeed, Prepared, facts, prepare
+from app.earning.events import Deed, Incoming, OwnDeed, Prepared, facts
+from app.earning.exact import Ratio, share_of
 from app.earning.explain import RuleOutcome, explain
 from app.earning.limits import Book, Rooms, Waiting
 from app.earning.outcomes import Award, TooManyPoints
+from app.earning.preparing import prepare
 from app.earning.rules import Action, EventKind
 from app.earning.ruleset import RuleSet, Standing
 from app.errors import ErrorCode, Refused, UserError, refuse
 from app.ids import new_id
 from app.members.reads import find_states
+from app.redemptions.payments import find_payments
+from app.redemptions.payments import why_not as cannot_pay
 from app.stores.reads import find_stores
 
 
@@ -90,7 +94,8 @@ async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
             if store is None:
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such store.", "store", prepared.store.field)
             store_id = store.id
-        fact = facts(prepared.kind, prepared.occurred_at, prepared.amount, prepared.body, store_id)
+        share = await _points_share(sql, program_id, prepared, state.id)
+        fact = facts(prepared.kind, prepared.occurred_at, prepared.amount, prepared.body, store_id, share)
         (rules,) = await rulesets.then(sql, rule_set, [fact])
         ahead = await outlook(sql, rule_set, Waiting(prepared.id, state.id, fact), rules)
         held = await peek_held(sql, program_id, state.id)
@@ -111,6 +116,25 @@ async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
         ],
         outcomes,
     )
+
+
+async def _points_share(
+    sql: asyncpg.Connection, program_id: UUID, prepared: Prepared, member_id: UUID
+) -> Ratio | None:
+    """Return the part of a purchase that a redemption would pay; None for nothing.
+
+    Raises:
+        Refused: the redemption cannot pay for it.
+    """
+    if prepared.redemption_id is None:
+        return None
+    assert prepared.amount is not None
+    (payment,) = await find_payments(sql, program_id, [prepared.redemption_id])
+    error = cannot_pay(payment, member_id, prepared.amount, prepared.external_id)
+    if error is not None:
+        raise Refused([error])
+    assert payment is not None
+    return share_of(payment.amount, prepared.amount)
 
 
 def _as_recorded(incoming: Incoming, now: datetime) -> Incoming:

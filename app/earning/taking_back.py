@@ -21,6 +21,7 @@ from app.ids import key_id, new_id
 from app.ledger.operations import EntryKind, Operation, Outcome
 from app.ledger.service import post, terms
 from app.programs.policy import ProgramPolicy
+from app.redemptions.payments import Return, restore_share
 
 _DECIDED = """
 SELECT o.rules_version, o.context FROM event_outcome o WHERE o.event_id = $1 /* scoped by: event */
@@ -41,8 +42,9 @@ WHERE event_id = $1 GROUP BY rule_id, reference ORDER BY rule_id, reference /* s
 """
 
 _REFUND = """
-INSERT INTO refund (id, request_id, program_id, event_id, amount, lines, whole, points, debt, written_off)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+INSERT INTO refund (id, request_id, program_id, event_id, amount, lines, whole, points, debt, written_off,
+    restored_points)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 
 _KEEP = """
@@ -97,7 +99,10 @@ async def take_back(
     rest: Remainder,
     back: Back,
 ) -> None:
-    """Keep one refund of one purchase, and bring its awards down to what the rest has earned."""
+    """Keep one refund of one purchase, and bring its awards down to what the rest has earned.
+
+    Of what was paid with points the same part comes back to the member.
+    """
     rest.add(back)
     decided = await sql.fetchrow(_DECIDED, event.id)
     awards = [_Award(*row) for row in await sql.fetch(_AWARDS, event.id, policy.timezone)]
@@ -114,6 +119,8 @@ async def take_back(
             for row in await sql.fetch(_MOVED, event.id)
         }
         moves = _moves(awards, kept, moved, local_date(request.recorded_at, policy.zone))
+    # Restored first: what is taken back finds these points, and is neither owed nor written off for nothing.
+    restored = await _restore(sql, policy, request, event, refund_id, rest)
     outcomes = await _post(sql, policy, request, event, refund_id, moves)
     taken = sum(outcome.taken or 0 for outcome in outcomes)
     debt = sum(outcome.debt or 0 for outcome in outcomes)
@@ -130,15 +137,32 @@ async def take_back(
         taken - again,
         debt,
         written_off,
+        restored,
     )
     await sql.execute(
         _REFUND,
         refund.id, request.id, request.program_id, event.id, back.amount, msgspec.json.encode(back.lines),
-        back.whole, refund.points, debt, written_off,
+        back.whole, refund.points, debt, written_off, restored,
     )  # fmt: skip
     if moves:
         await _keep(sql, policy, event, refund_id, moves, outcomes)
     request.refunds.append(refund)
+
+
+async def _restore(
+    sql: asyncpg.Connection,
+    policy: ProgramPolicy,
+    request: Request,
+    event: Event,
+    refund_id: UUID,
+    rest: Remainder,
+) -> int:
+    """Give back the part of a points payment that was refunded by now; return the points that came back."""
+    if event.redemption_id is None:
+        return 0
+    part = rest.refunded_part
+    back = Return(refund_id, event.redemption_id, event.id, event.external_id, request.occurred_at, part)
+    return await restore_share(sql, policy.program_id, terms(policy, request.recorded_at), back)
 
 
 async def _receipt(

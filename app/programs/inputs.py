@@ -42,6 +42,7 @@ class NewProgram:
         expiry: months, 1 to 1200, belong to the two kinds that count them.
         debt_limit: how many points a refund may push a balance below zero; 0 or more.
         point_cost: of one point in the program's currency; 0 to 1,000,000 with 6 decimal places.
+        earn_on_points_payments: whether the part of a purchase that was paid with points earns points.
     """
 
     slug: str
@@ -55,6 +56,7 @@ class NewProgram:
     expiry: ExpiryPolicy = NEVER_EXPIRES
     debt_limit: int = 0
     point_cost: Decimal = Decimal("0.01")
+    earn_on_points_payments: bool = False
 
 
 def check_new(program: NewProgram, problems: Problems) -> None:
@@ -92,7 +94,7 @@ def check_settings(settings: Mapping[str, Any], problems: Problems) -> None:
         elif name == "expiry":
             check_expiry(value, problems)
         else:
-            assert name in {"rounding", "multiplier_stacking"}, name
+            assert name in {"rounding", "multiplier_stacking", "earn_on_points_payments"}, name
 
 
 def _check_point_cost(cost: Decimal, problems: Problems) -> None:

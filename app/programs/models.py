@@ -21,6 +21,7 @@ class Program(Model):
     expiry_changed_at = fields.DatetimeField()
     debt_limit = fields.BigIntField()
     point_cost = fields.DecimalField(max_digits=30, decimal_places=6)
+    earn_on_points_payments = fields.BooleanField()
     rules_version = fields.BigIntField()
     created_at = fields.DatetimeField()
     updated_at = fields.DatetimeField()

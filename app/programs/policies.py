@@ -12,7 +12,7 @@ from app.programs.policy import MultiplierStacking, ProgramPolicy, Rounding
 
 _POLICY = """
 SELECT id, rules_version, currency, timezone, rounding, multiplier_stacking, max_points_per_day, pending_days,
-    expiry_kind, expiry_months, expiry_changed_at, debt_limit
+    expiry_kind, expiry_months, expiry_changed_at, debt_limit, earn_on_points_payments
 FROM program WHERE id = $1
 """
 
@@ -38,6 +38,7 @@ async def load_policy(sql: asyncpg.Connection, program_id: UUID) -> ProgramPolic
         expiry=ExpiryPolicy(ExpiryKind(row["expiry_kind"]), row["expiry_months"]),
         expiry_changed_at=row["expiry_changed_at"],
         debt_limit=row["debt_limit"],
+        earn_on_points_payments=row["earn_on_points_payments"],
     )
 
 

@@ -37,6 +37,7 @@ class ProgramPolicy:
     expiry: ExpiryPolicy
     expiry_changed_at: datetime
     debt_limit: int
+    earn_on_points_payments: bool = False
 
     @cached_property
     def zone(self) -> ZoneInfo:

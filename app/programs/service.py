@@ -25,6 +25,7 @@ SETTINGS = (
     "expiry",
     "debt_limit",
     "point_cost",
+    "earn_on_points_payments",
 )
 """What can be changed of a program; slug, currency and zone are for good."""
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app.catalog.stock import Returned, give_back
 from app.errors import ErrorCode, UserError
 from app.ids import key_id
 from app.ledger.operations import EntryKind, Operation, Terms
@@ -35,12 +36,9 @@ UPDATE redemption SET restored = restored + $3, updated_at = $4 WHERE program_id
 """
 
 _CANCELLED = """
-WITH cancelled AS (
-    UPDATE redemption SET restored = restored + $3, updated_at = $4, ended_at = $4, status = 'CANCELLED',
-        reason = $5
-    WHERE program_id = $1 AND id = $2 RETURNING reward_id, quantity
-)
-UPDATE reward_stock s SET taken = s.taken - c.quantity FROM cancelled c WHERE s.reward_id = c.reward_id
+UPDATE redemption SET restored = restored + $3, updated_at = $4, ended_at = $4, status = 'CANCELLED',
+    reason = $5
+WHERE program_id = $1 AND id = $2
 """
 
 _PAYS = (RedemptionStatus.CONFIRMED, RedemptionStatus.FULFILLED, RedemptionStatus.USED)
@@ -171,6 +169,7 @@ async def restore_share(sql: asyncpg.Connection, program_id: UUID, terms: Terms,
     own = program_id, back.redemption_id, points, terms.recorded_at
     if back.part == 1 and row["restored"] + points == row["points"]:
         await sql.execute(_CANCELLED, *own, reason)
+        await give_back(sql, {row["reward_id"]: Returned(row["quantity"])})
     elif points:
         await sql.execute(_RESTORED, *own)
     return points

@@ -4,6 +4,7 @@ A history is made by choices: Hypothesis makes them where a failure is to shrink
 that shows it, a seeded generator where there are to be many.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from app.campaigns.audience import Audience
 from app.campaigns.campaigns import Campaign
+from app.earning.exact import Ratio
 from app.earning.rules import (
     EventKind,
     Frequency,
@@ -183,7 +185,11 @@ class _Making:
             return replace(made, zone=ZoneInfo(self._choose(ZONES)))
         lines = tuple(self._line() for _ in range(self._choose((1, 2, 3, 5, 0))))
         amount = sum((line.amount for line in lines), Fraction(0)) if lines else Fraction(self._amount())
-        return replace(made, lines=lines, amount=amount)
+        made = replace(made, lines=lines, amount=amount)
+        paid = self._perhaps(lambda: self._choose((amount, amount / 2, Fraction(self._amount()))), 3)
+        # Nothing of nothing was paid with points, and never more than there was to pay.
+        paid = Fraction(math.floor(min(paid or 0, amount) * 10**6), 10**6)
+        return replace(made, with_points=paid / amount) if amount else made
 
     def history(self, most_events: int) -> History:
         tiers = self._tiers()
@@ -193,6 +199,7 @@ class _Making:
             rounding=self._choose(tuple(Rounding)),
             multiplier_stacking=self._choose(tuple(MultiplierStacking)),
             max_points_per_day=self._perhaps(lambda: self._choose((100, 10, 1000)), 3),
+            earn_on_points_payments=self._choose((False, False, False, True)),
         )
         rules = [self._rule(tiers) for _ in range(self._choose((2, 1, 4, 8, 6, 8, 0)))]
         campaigns = [self._campaign(tiers) for _ in range(self._choose((0, 1, 2)))]
@@ -218,4 +225,6 @@ def facts_of(event: NaiveEvent) -> Facts:
         return micros.numerator
 
     lines = [FactLine(line.sku or "", line.category, line.brand, whole(line.amount)) for line in event.lines]
-    return Facts(event.kind, event.occurred_at, whole(event.amount), lines, event.store, event.action)
+    part = event.with_points
+    share = Ratio(part.numerator, part.denominator) if part else None
+    return Facts(event.kind, event.occurred_at, whole(event.amount), lines, event.store, event.action, share)

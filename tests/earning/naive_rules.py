@@ -5,7 +5,7 @@ Written from the text of the design: all rules are gone through for every event,
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from fractions import Fraction
 from typing import NamedTuple
@@ -42,6 +42,7 @@ class NaiveEvent:
         id: whatever tells it from other events.
         member: whatever tells the member from others.
         zone: of the store where a check-in happened; else its days are the program's.
+        with_points: the part of the amount that was paid with points, from 0 to 1.
     """
 
     id: object
@@ -53,6 +54,7 @@ class NaiveEvent:
     store: UUID | None = None
     action: str | None = None
     zone: ZoneInfo | None = None
+    with_points: Fraction = Fraction(0)
 
 
 class NaiveRoom(NamedTuple):
@@ -188,6 +190,10 @@ def calculate(receipt: Receipt, event: NaiveEvent) -> Result:
         TooMany: an award would have more points than can be counted.
     """
     lines = list(event.lines) or [NaiveLine(event.amount)]
+    if not receipt.policy.earn_on_points_payments:
+        if event.with_points == 1:
+            return Result([], set())
+        lines = [replace(line, amount=line.amount * (1 - event.with_points)) for line in lines]
     there: list[tuple[Rule, list[int]]] = []
     for rule in in_order(receipt.rules):
         found = _matching(receipt, rule, event, lines)

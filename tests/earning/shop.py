@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 from app.database import connection
 from app.earning.events import Event, Incoming
@@ -74,17 +75,21 @@ class Shop:
         total: str | None = None,
         at: datetime | None = None,
         later: bool = False,
+        redemption: UUID | None = None,
         **fields: Any,
     ) -> Event:
         """Record a purchase: lines, given as amounts where nothing else matters, or a total without lines.
 
         Args:
             later: leave it to a worker.
+            redemption: what paid for a part of it.
         """
         bought = [line(each) if isinstance(each, str) else each for each in lines]
         content = purchase(total, lines=bought or None, occurred_at=at, **fields)
         record = store if later else record_now
-        (recorded,) = await record(self.program.id, [Incoming(content, by_id(member))])
+        (recorded,) = await record(
+            self.program.id, [Incoming(content, by_id(member), redemption_id=redemption)]
+        )
         assert recorded.event, recorded.errors
         return recorded.event
 
@@ -174,4 +179,6 @@ _WRITTEN = {
     "refund_request": "program_id = $1",
     "refund": "program_id = $1",
     "refund_award": f"event_id {_EVENTS}",
+    "redemption": "program_id = $1",
+    "reward_stock": "reward_id IN (SELECT id FROM reward WHERE program_id = $1)",
 }

@@ -225,6 +225,7 @@ def _stored(event: NaiveEvent) -> Event:
         amount=_decimal(event.amount),
         body=Body(lines),
         store_id=event.store,
+        points_amount=_decimal(event.amount * event.with_points),
     )
 
 

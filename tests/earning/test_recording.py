@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from app import clock
+from app.coalescing import Coalescer
 from app.database import connection
 from app.earning import batch as batches
 from app.earning import recording
-from app.earning.coalescer import Coalescer
 from app.earning.events import MAX_DATA_BYTES, MAX_LINES, Event, Incoming
 from app.earning.processing import earn_batch
 from app.earning.reads import AwardRecord, get_awards, get_events
@@ -591,13 +591,13 @@ async def test_the_cap_is_exact_under_many_clients_at_once(way: str) -> None:
     await new_rule(program)
     await new_rule(program, fixed=2)
     member = await new_member(program)
-    coalescer = Coalescer()
+    coalescer = Coalescer(record_now, "recording")
     await coalescer.start()
 
     async def client(n: int) -> None:
         event = purchase(5 + n % 3)
         if way == "coalesced":
-            await coalescer.record(program.id, Incoming(event, by_id(member)))
+            await coalescer.do(program.id, Incoming(event, by_id(member)))
         else:
             await one(program, member, event, store if way == "mixed" and n % 2 else record_now)
 
@@ -767,10 +767,10 @@ async def test_what_was_taken_is_finished_when_the_process_stops() -> None:
     program = await new_program()
     await new_rule(program)
     member = await new_member(program)
-    coalescer = Coalescer()
+    coalescer = Coalescer(record_now, "recording")
     await coalescer.start()
     waiting = [
-        asyncio.create_task(coalescer.record(program.id, Incoming(purchase(1), by_id(member))))
+        asyncio.create_task(coalescer.do(program.id, Incoming(purchase(1), by_id(member))))
         for _ in range(150)
     ]
     await asyncio.sleep(0.005)  # the first are under way, the others wait
@@ -780,7 +780,7 @@ async def test_what_was_taken_is_finished_when_the_process_stops() -> None:
     assert {type(each) for each in recorded} == {Recorded}
     assert await balance(program, member) == (150, 0)
     with pytest.raises(Unavailable):
-        await coalescer.record(program.id, Incoming(purchase(1), by_id(member)))
+        await coalescer.do(program.id, Incoming(purchase(1), by_id(member)))
 
 
 async def test_one_request_that_fails_does_not_harm_those_recorded_with_it(
@@ -792,11 +792,11 @@ async def test_one_request_that_fails_does_not_harm_those_recorded_with_it(
     members = [await new_member(program) for _ in range(5)]
     set_now(monkeypatch, *NOON)
     await break_books(members[2])
-    coalescer = Coalescer()
+    coalescer = Coalescer(record_now, "recording")
     await coalescer.start()
     async with asyncio.timeout(30):
         recorded = await asyncio.gather(
-            *(coalescer.record(program.id, Incoming(purchase(4), by_id(each))) for each in members),
+            *(coalescer.do(program.id, Incoming(purchase(4), by_id(each))) for each in members),
             return_exceptions=True,
         )
         await coalescer.stop()
@@ -811,12 +811,12 @@ async def test_requests_of_several_programs_are_kept_apart() -> None:
     for n, program in enumerate(programs, start=1):
         await new_rule(program, n)
         members.append(await new_member(program))
-    coalescer = Coalescer()
+    coalescer = Coalescer(record_now, "recording")
     await coalescer.start()
     async with asyncio.timeout(30):
         recorded = await asyncio.gather(
             *(
-                coalescer.record(program.id, Incoming(purchase(10, f"e{n}"), by_id(member)))
+                coalescer.do(program.id, Incoming(purchase(10, f"e{n}"), by_id(member)))
                 for n in range(10)
                 for program, member in zip(programs, members, strict=True)
             )
@@ -832,11 +832,10 @@ async def test_a_caller_who_goes_away_does_not_harm_the_others() -> None:
     program = await new_program()
     await new_rule(program)
     member = await new_member(program)
-    coalescer = Coalescer()
+    coalescer = Coalescer(record_now, "recording")
     await coalescer.start()
     tasks = [
-        asyncio.create_task(coalescer.record(program.id, Incoming(purchase(2), by_id(member))))
-        for _ in range(20)
+        asyncio.create_task(coalescer.do(program.id, Incoming(purchase(2), by_id(member)))) for _ in range(20)
     ]
     await asyncio.sleep(0)
     for task in tasks[::2]:
@@ -853,10 +852,9 @@ async def test_too_many_waiting_requests_are_turned_away(monkeypatch: pytest.Mon
     monkeypatch.setattr("app.earning.coalescer._MAX_WAITING", 5)
     program = await new_program()
     member = await new_member(program)
-    coalescer = Coalescer()
+    coalescer = Coalescer(record_now, "recording")
     tasks = [
-        asyncio.create_task(coalescer.record(program.id, Incoming(purchase(2), by_id(member))))
-        for _ in range(8)
+        asyncio.create_task(coalescer.do(program.id, Incoming(purchase(2), by_id(member)))) for _ in range(8)
     ]
     await asyncio.sleep(0)
     await coalescer.start()
