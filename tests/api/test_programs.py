@@ -8,17 +8,18 @@ from tests.api.client import CREATE_PROGRAM, Api, World, make_world, unique
 
 PROGRAM = """{ program {
     id slug name currency timezone rounding multiplierStacking maxPointsPerDay pendingDays
-    expiry { kind months } debtLimit pointCost createdAt
+    expiry { kind months } debtLimit pointCost earnOnPointsPayments createdAt
 } }"""
 UPDATE = """mutation ($input: UpdateProgramInput!) { updateProgram(input: $input) {
     program { name rounding multiplierStacking maxPointsPerDay pendingDays expiry { kind months } debtLimit
-        pointCost }
+        pointCost earnOnPointsPayments }
     userErrors { code field message }
 } }"""
 NEW = {"name": "Harbour Coffee", "currency": "EUR", "timezone": "Europe/Berlin"}
 EVERY_SCOPE = {
     "program:read", "program:write", "members:read", "members:write", "rules:read", "rules:write",
-    "events:write", "ledger:adjust", "keys:admin",
+    "events:write", "ledger:adjust", "keys:admin", "catalog:read", "catalog:write", "redemptions:read",
+    "redemptions:write",
 }  # fmt: skip
 
 
@@ -40,12 +41,13 @@ async def test_new_program_has_the_defaults_that_the_schema_promises(api: Api) -
         "expiry": {"kind": "NEVER", "months": None},
         "debtLimit": 0,
         "pointCost": "0.01",
+        "earnOnPointsPayments": False,
     }
 
 
 async def test_null_in_a_new_program_means_the_default(api: Api) -> None:
     optional = ("rounding", "multiplierStacking", "maxPointsPerDay", "pendingDays", "expiry", "debtLimit")
-    made = await create(api, pointCost=None, **dict.fromkeys(optional))
+    made = await create(api, pointCost=None, earnOnPointsPayments=None, **dict.fromkeys(optional))
     program = (await api.call(PROGRAM, token=made["secret"]))["program"]
     assert (program["rounding"], program["pendingDays"], program["pointCost"]) == ("FLOOR", 0, "0.01")
 
@@ -114,13 +116,13 @@ async def test_field_that_is_left_out_of_an_update_stays(api: Api) -> None:
     settings = {
         "name": "Before", "rounding": "CEILING", "multiplierStacking": "BEST", "maxPointsPerDay": 500,
         "pendingDays": 3, "expiry": {"kind": "ROLLING_MONTHS", "months": 12}, "debtLimit": 40,
-        "pointCost": "0.005",
+        "pointCost": "0.005", "earnOnPointsPayments": True,
     }  # fmt: skip
     world = await make_world(api, **settings)
     changes = {
         "name": "After", "rounding": "HALF_UP", "multiplierStacking": "ADD", "maxPointsPerDay": 7,
         "pendingDays": 0, "expiry": {"kind": "END_OF_YEAR", "months": None}, "debtLimit": 0,
-        "pointCost": "1.25",
+        "pointCost": "1.25", "earnOnPointsPayments": False,
     }  # fmt: skip
     expected = dict(settings)
     assert (await world.done(UPDATE))["program"] == expected
@@ -138,7 +140,11 @@ async def test_null_clears_what_can_be_empty(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["name", "rounding", "multiplierStacking", "pendingDays", "debtLimit", "pointCost"]
+    "name",
+    [
+        *("name", "rounding", "multiplierStacking", "pendingDays", "debtLimit", "pointCost"),
+        "earnOnPointsPayments",
+    ],
 )
 async def test_null_is_refused_where_there_must_be_something(world: World, name: str) -> None:
     assert await world.refused(UPDATE, **{name: None}) == [("INVALID", [name])]
