@@ -134,6 +134,16 @@ def _of_member(reward: Reward, standing: Standing, had: Had, quantity: int) -> l
     return reasons
 
 
+def errors_of_member(standing: Standing) -> list[UserError]:
+    """Return what keeps a member from redeeming anything at all, with the sentences of `errors_of`."""
+    sentences = []
+    if standing.status != "ACTIVE":
+        sentences.append(_not_active(standing))
+    if standing.available < 0:
+        sentences.append(_in_debt(standing))
+    return [UserError(ErrorCode.NOT_ELIGIBLE, sentence, ("member",)) for sentence in sentences]
+
+
 _CODES = {
     IneligibleReason.OUT_OF_STOCK: ErrorCode.OUT_OF_STOCK,
     IneligibleReason.NOT_ENOUGH_POINTS: ErrorCode.INSUFFICIENT_POINTS,
@@ -182,15 +192,23 @@ def _sentence(
                 else "Nothing of it is left."
             )
         case IneligibleReason.MEMBER_NOT_ACTIVE:
-            return f"The member is {standing.status.lower()} and redeems nothing."
+            return _not_active(standing)
         case IneligibleReason.TIER_TOO_LOW:
             return "The reward is for members of a higher tier."
         case IneligibleReason.LIMIT_REACHED:
             return _limit(reward, had, quantity)
         case IneligibleReason.IN_DEBT:
-            return f"The member owes {plural(-standing.available)}; the next points earned pay them first."
+            return _in_debt(standing)
     have = f"The member has {plural(max(0, standing.available))}"
     return f"{have}; {plural(verdict.points_missing)} more are needed."
+
+
+def _not_active(standing: Standing) -> str:
+    return f"The member is {standing.status.lower()} and redeems nothing."
+
+
+def _in_debt(standing: Standing) -> str:
+    return f"The member owes {plural(-standing.available)}; the next points earned pay them first."
 
 
 def _limit(reward: Reward, had: Had, quantity: int) -> str:
