@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from app.ledger.expiry import NEVER
 from app.ledger.operations import EntryKind
 from app.paging import Page, PageResult
 from app.programs.policies import recent_policy
+from app.redemptions.expiring import release_of_members
 from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context
 from graphql_schema.enums import enum_type
@@ -27,6 +28,9 @@ from graphql_schema.members import Member
 from graphql_schema.nodes import Info, Node, finds, program_of
 from graphql_schema.pagination import Connection, by_page, connection, page_of
 from graphql_schema.scalars import Points
+
+if TYPE_CHECKING:
+    from graphql_schema.redemptions import Redemption
 
 READ = (Scope.MEMBERS_READ, Scope.LEDGER_ADJUST)
 
@@ -106,10 +110,14 @@ class Balance:
 
 
 async def load_balances(context: Context, keys: list[UUID]) -> list[Balance | None]:
-    """Load the balances of members whom the caller may read."""
+    """Load the balances of members whom the caller may read; reservations that ran out are released first."""
     assert context.principal.program_id
     policy = await recent_policy(context.principal.program_id)
-    return [row and Balance.of(row) for row in await reads.get_balances(policy, keys)]
+    found = await reads.get_balances(policy, keys)
+    holding = [row.account_id for row in found if row is not None and row.reserved > 0]
+    if holding and await release_of_members(policy.program_id, holding):
+        found = await reads.get_balances(policy, keys)
+    return [row and Balance.of(row) for row in found]
 
 
 @object_type(description="One movement of points, written once and never changed.", scope=READ, member=True)
@@ -129,6 +137,7 @@ class LedgerEntry(Node):
         description="The last second at which its points can be spent; null where they do not expire."
     )
     event_id: strawberry.Private[UUID | None]
+    redemption_id: strawberry.Private[UUID | None]
 
     @classmethod
     def of(cls, entry: reads.Entry, zone: ZoneInfo) -> "LedgerEntry":
@@ -147,11 +156,26 @@ class LedgerEntry(Node):
             recorded_at=entry.recorded_at,
             expires_at=None if expires_on is None or expires_on == NEVER else end_of_day(expires_on, zone),
             event_id=entry.source_id if entry.source == "event" else None,
+            redemption_id=entry.source_id if entry.source == "redemption" else None,
         )
 
     @resolver(description="The event that it comes from.", scope=(Scope.MEMBERS_READ,), member=True)
     async def event(self, info: Info) -> Event | None:
         return None if self.event_id is None else await info.context.loader(load_events).load(self.event_id)
+
+    @resolver(
+        description="The redemption that it belongs to.",
+        scope=(Scope.REDEMPTIONS_READ, Scope.REDEMPTIONS_WRITE),
+        member=True,
+    )
+    async def redemption(
+        self, info: Info
+    ) -> Annotated["Redemption", strawberry.lazy("graphql_schema.redemptions")] | None:
+        from graphql_schema.redemptions import load_redemptions
+
+        if self.redemption_id is None:
+            return None
+        return await info.context.loader(load_redemptions).load(self.redemption_id)
 
 
 async def load_pages(context: Context, keys: list[tuple[UUID, Page]]) -> list[PageResult[reads.Entry]]:

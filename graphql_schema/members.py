@@ -19,11 +19,13 @@ from graphql_schema.errors import UserError, user_errors
 from graphql_schema.inputs import MemberRef, changes, given
 from graphql_schema.nodes import Info, Node, finds, program_of
 from graphql_schema.pagination import AFTER, BEFORE, FIRST, LAST, Connection, connection, page_of
+from graphql_schema.redemption_status import RedemptionStatus
 from graphql_schema.scalars import JSON
 
 if TYPE_CHECKING:
     from graphql_schema.events import Event
     from graphql_schema.ledger import Balance, LedgerEntry
+    from graphql_schema.redemptions import Redemption
     from graphql_schema.tiers import Tier
 
 READ = (Scope.MEMBERS_READ, Scope.MEMBERS_WRITE)
@@ -115,6 +117,28 @@ class Member(Node):
         from graphql_schema.events import events_of
 
         return await events_of(info.context, self.key, first=first, after=after, last=last, before=before)
+
+    @resolver(
+        description="What the member burned points on, the latest first.",
+        scope=(Scope.REDEMPTIONS_READ, Scope.REDEMPTIONS_WRITE),
+        member=True,
+    )
+    async def redemptions(
+        self,
+        info: Info,
+        first: Annotated[int | None, strawberry.argument(description=FIRST)] = None,
+        after: Annotated[str | None, strawberry.argument(description=AFTER)] = None,
+        last: Annotated[int | None, strawberry.argument(description=LAST)] = None,
+        before: Annotated[str | None, strawberry.argument(description=BEFORE)] = None,
+        status: Annotated[
+            RedemptionStatus | None, strawberry.argument(description="Only those in it now.")
+        ] = None,
+    ) -> Connection[Annotated["Redemption", strawberry.lazy("graphql_schema.redemptions")]]:
+        from graphql_schema.redemptions import redemptions_of
+
+        return await redemptions_of(
+            info.context, self.key, status, first=first, after=after, last=last, before=before
+        )
 
 
 async def load_members(context: Context, keys: list[UUID]) -> list[Member | None]:

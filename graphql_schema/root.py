@@ -7,6 +7,8 @@ from strawberry.tools import merge_types
 from app.settings import Settings
 from graphql_schema.build import LaurelSchema, build_schema
 from graphql_schema.campaigns import Campaign, CampaignMutations, CampaignQueries
+from graphql_schema.catalog import CatalogQueries, Reward
+from graphql_schema.catalog_changes import CatalogMutations
 from graphql_schema.check_in import CheckInMutations
 from graphql_schema.credentials import ApiKey, CredentialMutations, CredentialQueries
 from graphql_schema.earning import Award
@@ -16,6 +18,8 @@ from graphql_schema.members import Member, MemberMutations, MemberQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.programs import Program, ProgramMutations, ProgramQueries
 from graphql_schema.recording import RecordingMutations
+from graphql_schema.redeeming import RedemptionMutations
+from graphql_schema.redemptions import Redemption, RedemptionQueries
 from graphql_schema.refunding import RefundMutations
 from graphql_schema.refunds import Refund
 from graphql_schema.rule_changes import RuleMutations
@@ -46,6 +50,8 @@ Query = _merged(
         StoreQueries,
         TierQueries,
         CampaignQueries,
+        CatalogQueries,
+        RedemptionQueries,
     ),
 )
 Mutation = _merged(
@@ -63,6 +69,8 @@ Mutation = _merged(
         CheckInMutations,
         TierMutations,
         CampaignMutations,
+        CatalogMutations,
+        RedemptionMutations,
     ),
 )
 NODES: tuple[type, ...] = (
@@ -77,6 +85,8 @@ NODES: tuple[type, ...] = (
     Store,
     Tier,
     Campaign,
+    Reward,
+    Redemption,
 )
 
 

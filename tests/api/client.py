@@ -166,6 +166,28 @@ ADJUST = """mutation ($input: AdjustPointsInput!) {
         replayed userErrors { code field message }
     }
 }"""
+CREATE_REWARD = """mutation ($input: RewardInput!) {
+    createReward(input: $input) {
+        reward { id kind name status points stock } userErrors { code field message }
+    }
+}"""
+UPLOAD_CODES = """mutation ($rewardId: ID!, $codes: [String!]!) {
+    uploadRewardCodes(rewardId: $rewardId, codes: $codes) {
+        added duplicates reward { id stock } userErrors { code field message }
+    }
+}"""
+REDEMPTION = """{
+    redemption { id status quantity points amount codes orderId reservedUntil createdAt updatedAt }
+    member { id balance { available reserved } } replayed userErrors { code field message }
+}"""
+REDEEM = f"mutation ($input: RedeemInput!) {{ redeem(input: $input) {REDEMPTION} }}"
+RESERVE = f"mutation ($input: ReserveInput!) {{ reserve(input: $input) {REDEMPTION} }}"
+CAPTURE = f"mutation ($input: CaptureInput!) {{ capture(input: $input) {REDEMPTION} }}"
+CANCEL = f"mutation ($input: CancelRedemptionInput!) {{ cancelRedemption(input: $input) {REDEMPTION} }}"
+FULFIL = f"mutation ($id: ID!, $note: String) {{ markRedemptionFulfilled(id: $id, note: $note) {REDEMPTION} }}"
+USE_CODE = f"""mutation ($code: String!, $key: String!) {{
+    useRewardCode(code: $code, idempotencyKey: $key) {REDEMPTION}
+}}"""
 
 
 def unique(what: str) -> str:
@@ -262,6 +284,26 @@ class World:
     async def adjust(self, points: int, **adjustment: Any) -> dict[str, Any]:
         base = {"member": {"id": self.member}, "reason": "Goodwill", "idempotencyKey": unique("key")}
         return await self.done(ADJUST, **(base | {"points": points} | adjustment))
+
+    async def reward(self, kind: str = "PRODUCT", **reward: Any) -> dict[str, Any]:
+        """Set up a reward: for 100 points (a DISCOUNT: 100 for one euro), unless told otherwise."""
+        base: dict[str, Any] = {"kind": kind, "name": unique("Reward")}
+        base |= {"pointsPerCurrencyUnit": "100"} if kind == "DISCOUNT" else {"points": 100}
+        if kind == "GIFT_CARD":
+            base["faceValue"] = "10"
+        return (await self.done(CREATE_REWARD, **(base | reward)))["reward"]
+
+    async def redeem(self, reward: str, **said: Any) -> dict[str, Any]:
+        """Redeem one piece of a reward for the member, unless told otherwise."""
+        return await self.done(REDEEM, **self.wanted(reward, **said))
+
+    async def reserve(self, reward: str, **said: Any) -> dict[str, Any]:
+        """Reserve one piece of a reward for the member, unless told otherwise."""
+        return await self.done(RESERVE, **self.wanted(reward, **said))
+
+    def wanted(self, reward: str, **said: Any) -> dict[str, Any]:
+        """Return the input that redeems or reserves a reward, under a key of its own."""
+        return {"member": {"id": self.member}, "rewardId": reward, "idempotencyKey": unique("key")} | said
 
     async def work(self) -> None:
         """Do what a worker does: earn everything that waits."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tests.api.client import ADJUST, CREATE_KEY, RECORD, REFUND, World, unique
+from tests.api.client import ADJUST, CREATE_KEY, RECORD, REFUND, UPLOAD_CODES, World, unique
 
 EVERYTHING = """{
     program { id slug name currency timezone rounding multiplierStacking maxPointsPerDay pendingDays
@@ -15,11 +15,19 @@ EVERYTHING = """{
     tiers { id name rank threshold multiplier benefits }
     campaigns(first: 100) { nodes { id name startsAt endsAt multiplier audience { tiers { id } } } }
     stores(first: 100) { nodes { id externalId name timezone latitude longitude radiusMeters } }
+    catalog(first: 100) { nodes {
+        id kind name description status points stock startsAt endsAt tiers { id } drawSeedHash drawSeed
+        limits { maxPerMember maxTotal }
+    } }
+    redemptions(first: 100) { nodes {
+        id status quantity points amount codes orderId reservedUntil updatedAt member { id } reward { id }
+    } }
     members(first: 100) { nodes {
         id externalId email phone name birthday locale attributes status joinedAt
         tier { id }
         balance { available pending reserved debt lifetimeEarned lifetimeSpent lifetimeExpired }
-        ledger(first: 20) { nodes { id sequence kind points reason } }
+        ledger(first: 20) { nodes { id sequence kind points reason redemption { id } } }
+        redemptions(first: 20) { nodes { id codes } }
         events(first: 20) { nodes {
             id externalId status points data action store { id } awards { id points steps { label } }
             explanation { message rule { id } } refundedAmount refunds { id externalId amount points }
@@ -34,11 +42,16 @@ CURSORS = """query ($member: MemberRef!) {
     stores(first: 1) { pageInfo { endCursor } }
     members(first: 1) { pageInfo { endCursor } }
     campaigns(first: 1) { pageInfo { endCursor } }
+    catalog(first: 1) { pageInfo { endCursor } }
+    redemptions(first: 1) { pageInfo { endCursor } }
     member(by: $member) {
         ledger(first: 1) { pageInfo { endCursor } }
         events(first: 1) { pageInfo { endCursor } }
     }
 }"""
+
+LISTS = ("apiKeys", "earningRules", "members", "campaigns", "stores", "catalog", "redemptions")
+"""The lists of the program; those of a member are apart."""
 
 
 @dataclass
@@ -50,6 +63,8 @@ class Objects:
     refund_external_id: str
     store_external_id: str
     idempotency_key: str
+    reward_code: str
+    """Of the redemption."""
     cursors: dict[str, str]
     marks: list[str]
     """Texts that occur in what belongs to this world, and nowhere else."""
@@ -77,13 +92,18 @@ async def populate(world: World) -> Objects:
     refunded = await world.done(
         REFUND, purchase={"id": first["event"]["id"]}, externalId=f"{mark}-refund", amount="1"
     )
+    reward = await world.reward("VOUCHER", name=f"{mark} reward", points=1, tierIds=[start["id"]])
+    uploaded = await world.call(UPLOAD_CODES, {"rewardId": reward["id"], "codes": [f"{mark}-1", f"{mark}-2"]})
+    assert uploaded["uploadRewardCodes"]["added"] == 2
+    await world.reserve(reward["id"], points=None)
+    redeemed = await world.redeem(reward["id"], orderId=f"{mark}-order", idempotencyKey=f"{mark}-key")
     key = await world.done(CREATE_KEY, name=f"{mark} key", scopes=["program:read"])
     await world.enrol(externalId=f"{mark}-member", email=f"{mark}@example.com", name=f"{mark} name")
     event = await world.call(
         "query ($id: ID!) { event(by: {id: $id}) { awards { id } } }", {"id": first["event"]["id"]}
     )
     listed = await world.call(CURSORS, {"member": {"id": world.member}})
-    cursors = {name: listed[name] for name in ("apiKeys", "earningRules", "members", "campaigns", "stores")}
+    cursors = {name: listed[name] for name in LISTS}
     cursors |= {name: listed["member"][name] for name in ("ledger", "events")}
     nodes = {
         "Program": world.program,
@@ -97,6 +117,8 @@ async def populate(world: World) -> Objects:
         "Tier": tier["id"],
         "Campaign": campaign["id"],
         "Store": store["id"],
+        "Reward": reward["id"],
+        "Redemption": redeemed["redemption"]["id"],
     }
     return Objects(
         nodes,
@@ -104,6 +126,7 @@ async def populate(world: World) -> Objects:
         f"{mark}-refund",
         f"{mark}-store",
         f"{mark}-key",
+        redeemed["redemption"]["codes"][0],
         {name: page["pageInfo"]["endCursor"] for name, page in cursors.items()},
         [mark, world.slug, world.external_id, world.email, *nodes.values()],
     )

@@ -9,11 +9,11 @@ import pytest
 
 from app.ids import to_global_id
 from tests.api.client import CREATE_RULE, ENROL, REFUND, Answer, Api, World, make_world, unique
-from tests.api.tenants import Objects, everything, populate
+from tests.api.tenants import LISTS, Objects, everything, populate
 from tests.api.walk import Place, places
 
 PLACES = places()
-MINE_ALONE = ("Member", "LedgerEntry", "Event", "Award", "Refund", "ApiKey")
+MINE_ALONE = ("Member", "LedgerEntry", "Event", "Award", "Refund", "ApiKey", "Redemption")
 SELECT = "{ __typename id ... on Program { name } ... on Member { email } ... on Event { data } }"
 
 
@@ -101,10 +101,16 @@ def test_every_way_to_name_something_is_tried() -> None:
         "setMemberTier.input.tierId", "campaign.id", "createCampaign.input.audience.tierIds",
         "createCampaign.input.audience.storeIds", "updateCampaign.id",
         "updateCampaign.input.audience.tierIds", "updateCampaign.input.audience.storeIds", "endCampaign.id",
+        "recordPurchase.input.redemptionId", "recordEvents.input.purchase.redemptionId",
+        "simulate.input.purchase.redemptionId", "catalog.forMember", "reward.id", "redemption.id",
+        "createReward.input.tierIds", "updateReward.id", "updateReward.input.tierIds", "setRewardStatus.id",
+        "uploadRewardCodes.rewardId", "redeem.input.member", "redeem.input.rewardId", "reserve.input.member",
+        "reserve.input.rewardId", "capture.input.redemptionId", "cancelRedemption.input.redemptionId",
+        "markRedemptionFulfilled.id",
     }  # fmt: skip
     assert {str(place) for place in PLACES if place.kind == "cursor"} == {
         f"{name}.{end}"
-        for name in ("apiKeys", "members", "earningRules", "campaigns", "stores")
+        for name in LISTS
         for end in ("after", "before")
     }
 

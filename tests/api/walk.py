@@ -213,6 +213,7 @@ ANY_NODE = """{
     ... on LedgerEntry { reason } ... on Award { steps { label } } ... on EarningRule { ruleName: name }
     ... on Refund { refunded: amount } ... on Store { storeName: name }
     ... on Tier { tierName: name } ... on Campaign { campaignName: name }
+    ... on Reward { rewardName: name } ... on Redemption { orderId codes }
 }"""
 """Something of every type that members may read."""
 
