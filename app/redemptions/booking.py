@@ -38,6 +38,7 @@ _KEEP = f"""
 WITH claimed AS (
     INSERT INTO idempotency_key (program_id, operation, key, request_hash, subject_id, created_at)
     SELECT $1, t.*, $2 FROM unnest($3::text[], $4::text[], $5::bigint[], $6::uuid[]) AS t
+    ORDER BY 2, 3 /* all batches in the same order: none waits for another in a circle */
     ON CONFLICT DO NOTHING RETURNING key
 ), redeemed AS (
     INSERT INTO redemption (id, program_id, created_at, updated_at, {_NAMES})

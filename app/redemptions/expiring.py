@@ -1,6 +1,7 @@
 """Reservations that run out: released by whoever needs what they hold, and swept by the workers."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -16,6 +17,7 @@ from app.redemptions.standings import lock_members
 log = structlog.get_logger("laurel.redemptions")
 
 _BATCH = 200
+_MAX_BATCHES = 10
 
 _DUE = f"SELECT {COLUMNS} FROM redemption WHERE status = 'RESERVED' AND reserved_until <= $1"  # noqa: S608
 _DUE_ANYWHERE = (
@@ -27,17 +29,40 @@ _DUE_OF_MEMBERS = (
 _DUE_OF_REWARDS = (
     f"{_DUE} AND program_id = $2 AND reward_id = ANY($3::uuid[]) ORDER BY reserved_until LIMIT $4"
 )
+_HOLDING = """
+SELECT DISTINCT reward_id FROM redemption
+WHERE program_id = $1 AND reward_id = ANY($2::uuid[]) AND status = 'RESERVED' AND reserved_until <= $3
+"""
 _STILL_DUE = f"{_DUE} AND program_id = $2 AND id = ANY($3::uuid[])"
 
 
 async def release_of_members(program_id: UUID, member_ids: Collection[UUID]) -> int:
     """Release what ran out of members' reservations; return how many that were."""
-    return await _release_due(program_id, _DUE_OF_MEMBERS, member_ids)
+    total = 0
+    for _ in range(_MAX_BATCHES):
+        released = await _release_due(program_id, _DUE_OF_MEMBERS, member_ids)
+        total += released
+        if released < _BATCH:
+            break
+    return total
 
 
 async def release_of_rewards(program_id: UUID, reward_ids: Collection[UUID]) -> int:
-    """Release what ran out of reservations of rewards; return how many that were."""
+    """Release what ran out of reservations of rewards, 200 at the most; return how many that were."""
     return await _release_due(program_id, _DUE_OF_REWARDS, reward_ids)
+
+
+async def with_reservations_due(
+    sql: asyncpg.Connection, program_id: UUID, reward_ids: Collection[UUID], moment: datetime
+) -> set[UUID]:
+    """Return those of the rewards of which reservations hold pieces that ran out.
+
+    Args:
+        sql: a connection inside a transaction that holds what is left of the rewards: so nobody releases
+            any in between.
+    """
+    rows = await sql.fetch(_HOLDING, program_id, list(reward_ids), moment)
+    return {row["reward_id"] for row in rows}
 
 
 async def _release_due(program_id: UUID, statement: str, ids: Collection[UUID]) -> int:

@@ -15,6 +15,8 @@ from app.redemptions.redemptions import COLUMNS, Redemption, RedemptionStatus, r
 
 _BY_IDS = f"SELECT {COLUMNS} FROM redemption WHERE program_id = $1 AND id = ANY($2::uuid[])"  # noqa: S608
 
+_ATTEMPTS = 5
+
 SHOWN = frozenset({RedemptionStatus.CONFIRMED, RedemptionStatus.FULFILLED, RedemptionStatus.USED})
 """In these states the member sees the codes."""
 
@@ -52,11 +54,11 @@ async def list_redemptions(
         WHERE program_id = $1 AND ($2::text IS NULL OR status = $2) AND {keys.where}
         ORDER BY {keys.order_by} LIMIT {keys.limit}
     """  # noqa: S608 - parts that are constants, values are parameters
-    for attempt in range(2):
+    for attempt in range(_ATTEMPTS):
         async with connection() as sql:
             rows = await sql.fetch(statement, program_id, status, *keys.args)
         result = page_result([redemption_from_row(row) for row in rows], page)
-        if attempt or not await _release(program_id, result.items):
+        if attempt + 1 == _ATTEMPTS or not await _release(program_id, result.items):
             break
     return result
 
@@ -75,11 +77,11 @@ async def list_of_members(
             ORDER BY {keys.order_by} LIMIT {keys.limit}
         ) x
     """  # noqa: S608 - parts that are constants, values are parameters
-    for attempt in range(2):
+    for attempt in range(_ATTEMPTS):
         async with connection() as sql:
             rows = await sql.fetch(statement, program_id, list(member_ids), status, *keys.args)
         found = [redemption_from_row(row) for row in rows]
-        if attempt or not await _release(program_id, found):
+        if attempt + 1 == _ATTEMPTS or not await _release(program_id, found):
             break
     owned: dict[UUID, list[Redemption]] = {member_id: [] for member_id in member_ids}
     for each in found:

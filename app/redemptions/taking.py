@@ -5,7 +5,7 @@ of theirs, then codes. What is left of a reward is locked late and held until th
 everybody who redeems it shares that one row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.catalog.eligibility import NOTHING_HAD, Had, Standing, errors_of, judge
+from app.catalog.eligibility import NOTHING_HAD, Had, IneligibleReason, Standing, Verdict, errors_of, judge
 from app.catalog.rewards import Reward, RewardStatus
 from app.catalog.stock import lock_rewards, tell_low
 from app.catalog.vault import Vault
@@ -23,7 +23,7 @@ from app.ids import new_id
 from app.members.reads import find_states
 from app.metrics import POINTS_SPENT, REDEMPTIONS
 from app.redemptions.booking import Accepted, KeyLost, book
-from app.redemptions.expiring import release_of_members, release_of_rewards
+from app.redemptions.expiring import release_of_members, release_of_rewards, with_reservations_due
 from app.redemptions.inputs import Wanted, check_wanted
 from app.redemptions.pricing import Price, price
 from app.redemptions.reads import find_redemptions
@@ -33,9 +33,13 @@ from app.validation import Problems
 
 _ATTEMPTS = 5
 
+# One after the other: as a join it would read all keys of the program, wherever the planner takes that for
+# few.
 _KNOWN = """
-SELECT operation, key, request_hash, subject_id FROM idempotency_key
-WHERE program_id = $1 AND (operation, key) IN (SELECT * FROM unnest($2::text[], $3::text[]))
+SELECT k.* FROM unnest($2::text[], $3::text[]) AS t(operation, key) CROSS JOIN LATERAL (
+    SELECT operation, key, request_hash, subject_id FROM idempotency_key
+    WHERE program_id = $1 AND operation = t.operation AND key = t.key LIMIT 1
+) k
 """
 
 
@@ -63,6 +67,8 @@ class _Batch:
     results: dict[int, Taken] = field(default_factory=dict)
     member_ids: dict[int, UUID] = field(default_factory=dict)
     accepted: list[Accepted] = field(default_factory=list)
+    held_up: list[int] = field(default_factory=list)
+    """Those that were refused for pieces which reservations hold that ran out."""
 
     def refuse(self, n: int, *errors: UserError) -> None:
         self.results[n] = Taken(None, errors=errors)
@@ -91,11 +97,12 @@ async def take(program_id: UUID, wanted: Sequence[Wanted], vault: Vault) -> list
     Raises:
         Unavailable: the database stayed away or busy; nothing was done.
     """
-    results = await _take(program_id, wanted, vault)
-    sold_out = [n for n, each in enumerate(results) if _is_sold_out(each)]
-    if sold_out and await release_of_rewards(program_id, {wanted[n].reward_id for n in sold_out}):
-        again = await _take(program_id, [wanted[n] for n in sold_out], vault)
-        for n, result in zip(sold_out, again, strict=True):
+    batch = await _take(program_id, wanted, vault)
+    results = batch.finished()
+    if batch.held_up:
+        await release_of_rewards(program_id, {wanted[n].reward_id for n in batch.held_up})
+        again = await _take(program_id, [wanted[n] for n in batch.held_up], vault)
+        for n, result in zip(batch.held_up, again.finished(), strict=True):
             results[n] = result
     for result in results:
         if result.redemption is not None and not result.replayed:
@@ -105,47 +112,54 @@ async def take(program_id: UUID, wanted: Sequence[Wanted], vault: Vault) -> list
     return results
 
 
-def _is_sold_out(result: Taken) -> bool:
-    return any(error.code is ErrorCode.OUT_OF_STOCK for error in result.errors)
+async def _take(program_id: UUID, wanted: Sequence[Wanted], vault: Vault) -> _Batch:
+    stuck = set[UUID]()
 
+    async def work() -> _Batch:
+        async with transaction() as sql:
+            return await _take_within(sql, program_id, wanted, vault, stuck)
 
-async def _take(program_id: UUID, wanted: Sequence[Wanted], vault: Vault) -> list[Taken]:
-    for attempt in range(_ATTEMPTS):
-
-        async def work(last: bool = attempt + 1 == _ATTEMPTS) -> list[Taken]:
-            async with transaction() as sql:
-                return await _take_within(sql, program_id, wanted, vault, last)
-
+    for _ in range(_ATTEMPTS):
         try:
             return await retrying(work)
         except _RunOut as found:
-            await release_of_members(program_id, found.members)
+            if not await release_of_members(program_id, found.members):
+                # Somebody else has released them, or nobody can: they do without what is held.
+                stuck.update(found.members)
         except KeyLost:
             continue
-    raise Unavailable("Others use the same idempotency keys; try again.")
+    raise Unavailable("Others use the same members or idempotency keys; try again.")
 
 
 async def _take_within(
-    sql: asyncpg.Connection, program_id: UUID, wanted: Sequence[Wanted], vault: Vault, last: bool
-) -> list[Taken]:
+    sql: asyncpg.Connection,
+    program_id: UUID,
+    wanted: Sequence[Wanted],
+    vault: Vault,
+    stuck: Collection[UUID],
+) -> _Batch:
     batch = _Batch(wanted)
     for n, each in enumerate(wanted):
         if errors := check_wanted(each):
             batch.refuse(n, *errors)
     await _find_members(sql, program_id, batch)
     if not batch.open:
-        return batch.finished()
+        return batch
     members = await lock_members(sql, program_id, sorted({batch.member_ids[n] for n in batch.open}))
-    if members.run_out and not last:
-        raise _RunOut(members.run_out)
+    if run_out := [each for each in members.run_out if each not in stuck]:
+        raise _RunOut(run_out)
     await _answer_known(sql, program_id, batch)
     if batch.open:
         rewards = await lock_rewards(sql, program_id, [wanted[n].reward_id for n in batch.open])
         decision = _Decision(members, rewards, await _had(sql, members, rewards, batch))
         for n in batch.open:
             decision.decide(n, batch)
+        if decision.short:
+            short = {wanted[n].reward_id for n in decision.short}
+            holding = await with_reservations_due(sql, program_id, short, members.moment)
+            batch.held_up = [n for n in decision.short if wanted[n].reward_id in holding]
         await _write(sql, batch, decision, rewards, vault)
-    return batch.finished()
+    return batch
 
 
 async def _find_members(sql: asyncpg.Connection, program_id: UUID, batch: _Batch) -> None:
@@ -209,6 +223,8 @@ class _Decision:
         self._twins: dict[tuple[str, str], tuple[int, int]] = {}
         self.twins: list[tuple[int, int]] = []
         """Requests with the same key as one before them in the batch, and which one that is."""
+        self.short: list[int] = []
+        """Requests refused because others have the pieces."""
         self.rewards = dict(rewards)
         """What is left of them after what was decided so far."""
         self.members = members
@@ -236,6 +252,8 @@ class _Decision:
         errors = [*problems.errors, *errors_of(verdict, reward, standing, had, wanted.quantity)]
         if errors:
             batch.refuse(n, *errors)
+            if _is_short(verdict, reward):
+                self.short.append(n)
             return
         self._twins[key] = (n, said)
         self._count(member_id, reward, standing, had, wanted.quantity, cost.points)
@@ -249,6 +267,13 @@ class _Decision:
         self._had[member_id, reward.id] = Had(had.ever + quantity, had.this_month + quantity)
         left = reward.stock.after(quantity, quantity if reward.has_pool else 0)
         self.rewards[reward.id] = replace(reward, stock=left)
+
+
+def _is_short(verdict: Verdict, reward: Reward) -> bool:
+    """Tell whether pieces that come back could make a difference."""
+    return IneligibleReason.OUT_OF_STOCK in verdict.reasons or (
+        IneligibleReason.LIMIT_REACHED in verdict.reasons and reward.limits.max_total is not None
+    )
 
 
 def _new(member_id: UUID, reward: Reward, wanted: Wanted, cost: Price, now: datetime) -> Redemption:
