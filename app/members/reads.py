@@ -95,13 +95,17 @@ class MemberState(NamedTuple):
     status: str
 
 
+_MATCHES = {
+    "id": ("uuid", "m.id = t.value"),
+    "external_id": ("text", "m.external_id = t.value"),
+    "email": ("text", 'lower(m.email) = lower(t.value COLLATE "C")'),
+}
+# One after the other: as a join it would read all members of the program, wherever the planner takes that
+# for few. No two members match.
 _BY = {
-    "id": "unnest($2::uuid[]) WITH ORDINALITY AS t(value, n)"
-    " JOIN member m ON m.program_id = $1 AND m.id = t.value",
-    "external_id": "unnest($2::text[]) WITH ORDINALITY AS t(value, n)"
-    " JOIN member m ON m.program_id = $1 AND m.external_id = t.value",
-    "email": "unnest($2::text[]) WITH ORDINALITY AS t(value, n)"
-    ' JOIN member m ON m.program_id = $1 AND lower(m.email) = lower(t.value COLLATE "C")',
+    field: f"unnest($2::{type_}[]) WITH ORDINALITY AS t(value, n) CROSS JOIN LATERAL"  # noqa: S608
+    f" (SELECT {COLUMNS} FROM member m WHERE m.program_id = $1 AND {match} LIMIT 1) m"
+    for field, (type_, match) in _MATCHES.items()
 }
 _WHOLE = {field: f"SELECT t.n, {_QUALIFIED} FROM {found}" for field, found in _BY.items()}  # noqa: S608
 _STATES = {field: f"SELECT t.n, m.id, m.status FROM {found}" for field, found in _BY.items()}  # noqa: S608

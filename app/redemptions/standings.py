@@ -36,13 +36,17 @@ _LOCK = """
 SELECT id FROM account WHERE program_id = $1 AND id = ANY($2::uuid[]) ORDER BY id FOR NO KEY UPDATE
 """
 
+# One after the other: as a join it would read all redemptions of the program, wherever the planner takes
+# that for few.
 _HAD = """
-SELECT t.member_id, t.reward_id, coalesce(sum(r.quantity), 0)::bigint AS ever,
-    coalesce(sum(r.quantity) FILTER (WHERE r.created_at >= $4), 0)::bigint AS this_month
-FROM unnest($2::uuid[], $3::uuid[]) AS t(member_id, reward_id)
-JOIN redemption r ON r.member_id = t.member_id AND r.reward_id = t.reward_id
-WHERE r.program_id = $1 AND r.status NOT IN ('CANCELLED', 'EXPIRED')
-GROUP BY 1, 2
+SELECT t.member_id, t.reward_id, s.ever, s.this_month
+FROM unnest($2::uuid[], $3::uuid[]) AS t(member_id, reward_id) CROSS JOIN LATERAL (
+    SELECT coalesce(sum(r.quantity), 0)::bigint AS ever,
+        coalesce(sum(r.quantity) FILTER (WHERE r.created_at >= $4), 0)::bigint AS this_month
+    FROM redemption r
+    WHERE r.program_id = $1 AND r.member_id = t.member_id AND r.reward_id = t.reward_id
+        AND r.status NOT IN ('CANCELLED', 'EXPIRED')
+) s
 """
 
 
@@ -143,7 +147,7 @@ async def load_had(
     pairs: Sequence[tuple[UUID, UUID]],
     moment: datetime,
 ) -> dict[tuple[UUID, UUID], Had]:
-    """Return what members have had of rewards, by (member, reward); nothing for pairs that are missing.
+    """Return what members have had of rewards, by (member, reward).
 
     The month is that of the moment in the program's zone. What was cancelled or ran out does not count.
     """
