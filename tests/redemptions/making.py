@@ -197,6 +197,14 @@ async def redeem(program_id: UUID, requests: Sequence[Wanted]) -> list[Taken]:
     return await take(program_id, requests, VAULT)
 
 
+async def somebody_waits(blocked_by: int) -> None:
+    """Wait until a connection waits for what another one, by its server process, has locked."""
+    async with asyncio.timeout(5), connection() as sql:
+        waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))"
+        while not await sql.fetchval(waits, blocked_by):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def coalescing() -> AsyncIterator[Coalescer[Wanted, Taken]]:
     """Run a coalescer of redemptions, as a process of the API does."""
@@ -286,8 +294,8 @@ async def check_books(program: Program) -> None:
                 ) AS free, (
                     SELECT count(*) FROM redemption d
                     WHERE d.reward_id = r.id AND r.kind IN ('VOUCHER', 'GIFT_CARD')
-                        AND (SELECT count(*) FROM reward_code k WHERE k.redemption_id = d.id) <>
-                            CASE WHEN coalesce(d.confirmed_at, 'infinity') > d.ended_at THEN 0 ELSE d.quantity END
+                        AND (SELECT count(*) FROM reward_code k WHERE k.redemption_id = d.id) <> CASE
+                            WHEN coalesce(d.confirmed_at, 'infinity') > d.ended_at THEN 0 ELSE d.quantity END
                 ) AS miscounted
             FROM reward r JOIN reward_stock c ON c.reward_id = r.id WHERE r.program_id = $1
             """,

@@ -10,6 +10,7 @@ import pytest
 
 from app.catalog.rewards import RewardLimits, RewardStatus
 from app.catalog.service import set_reward_status, update_reward
+from app.database import transaction
 from app.errors import Refused
 from app.ledger.adjusting import adjust_points
 from app.redemptions.expiring import release, sweep
@@ -33,6 +34,7 @@ from tests.redemptions.making import (
     redeem,
     redeemed,
     rich_member,
+    somebody_waits,
     stock_of,
     tally,
     wanted,
@@ -185,6 +187,34 @@ async def test_batches_with_the_same_members_rewards_and_keys_in_opposite_orders
         # Who lost a key tries again once, and only that: a deadlock would cost a second, too.
         assert counted.transactions <= 3
     await check_books(program)
+
+
+async def test_keys_are_claimed_in_one_order_whatever_the_order_of_the_requests() -> None:
+    program = await new_program()
+    reward, member = await new_reward(program), await rich_member(program)
+    requests = [wanted(member, reward, key=key) for key in ("b", "a")]
+    claim = """
+        INSERT INTO idempotency_key (program_id, operation, key, request_hash, subject_id, created_at)
+        VALUES ($1, 'redeem', $2, 1, $1, now())
+    """
+
+    async def other_batch() -> None:
+        async with transaction() as sql:
+            await sql.execute(claim, program.id, "a")
+            await somebody_waits(sql.get_server_pid())
+            # Whoever waits for the first key must not have the second one already.
+            await sql.execute("SET LOCAL lock_timeout = '300ms'")
+            await sql.execute(claim, program.id, "b")
+
+    async def batch() -> list[Taken]:
+        await asyncio.sleep(0.05)
+        return await redeem(program.id, requests)
+
+    async with counting() as counted:
+        _, results = await all_at_once([other_batch, batch])
+    assert tally(results) == {"IDEMPOTENCY_CONFLICT": 2}
+    assert counted.transactions == 3
+    assert (await balance_of(program, member)).available == 1000
 
 
 async def test_the_same_key_inside_one_batch_is_one_redemption() -> None:
