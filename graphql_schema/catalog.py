@@ -18,6 +18,7 @@ from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context
 from graphql_schema.eligibility import Eligibility, load_eligibility, redeemer_of
 from graphql_schema.enums import enum_type
+from graphql_schema.giveaways import RULE, DrawEntry, entries_of, load_winning
 from graphql_schema.inputs import MemberRef
 from graphql_schema.nodes import Info, Node, finds, key_of, program_of
 from graphql_schema.pagination import AFTER, BEFORE, FIRST, LAST, Connection, connection, page_of
@@ -106,7 +107,7 @@ class Reward(Node):
     starts_at: datetime | None = strawberry.field(description="It can be redeemed from then on.")
     ends_at: datetime | None = strawberry.field(description="From then on it cannot be redeemed any more.")
     draw_seed_hash: str | None = strawberry.field(
-        description="GIVEAWAY: SHA-256 of the seed, in hexadecimal, shown from the start."
+        description="GIVEAWAY: SHA-256 of the 32 bytes of the seed, as 64 hex digits, shown from the start."
     )
     reward: strawberry.Private[rewards.Reward]
     about: strawberry.Private[UUID | None] = None
@@ -144,13 +145,42 @@ class Reward(Node):
         return [tier for tier in found if tier is not None]
 
     @resolver(
-        description="GIVEAWAY: the seed that decided who won, in hexadecimal; null until the winner is drawn."
+        description="GIVEAWAY: the 32 bytes of the seed that decided who won, as 64 hex digits; null until"
+        f" the winner is drawn. {RULE}"
     )
     def draw_seed(self, info: Info) -> str | None:
         reward = self.reward
         if reward.drawn_at is None or reward.draw_seed is None:
             return None
         return info.context.services.vault.open(reward.draw_seed, reward.id).hex()
+
+    @resolver(description="GIVEAWAY: when the winner was drawn; null until then.")
+    def drawn_at(self) -> datetime | None:
+        return self.reward.drawn_at
+
+    @resolver(
+        description="GIVEAWAY: the entry that won, without whose it is; null until the winner is drawn."
+    )
+    async def winning_entry(self, info: Info) -> DrawEntry | None:
+        if self.reward.winner_id is None:
+            return None
+        return await info.context.loader(load_winning).load(self.reward.winner_id)
+
+    @resolver(
+        description="GIVEAWAY: who takes part, without names, before the draw and after it, which leaves the"
+        " list as it is. In the order of their keys: in which they were asked for. Empty for other kinds."
+    )
+    async def entries(
+        self,
+        info: Info,
+        first: Annotated[int | None, strawberry.argument(description=FIRST)] = None,
+        after: Annotated[str | None, strawberry.argument(description=AFTER)] = None,
+        last: Annotated[int | None, strawberry.argument(description=LAST)] = None,
+        before: Annotated[str | None, strawberry.argument(description=BEFORE)] = None,
+    ) -> Connection[DrawEntry]:
+        return await entries_of(
+            info.context, self.reward.id, first=first, after=after, last=last, before=before
+        )
 
     @resolver(
         description="For the member that the query is about: can it be redeemed now, and if not, why. That"

@@ -10,12 +10,14 @@ from uuid import UUID
 import strawberry
 
 from app.access.scopes import Scope
+from app.catalog.rewards import RewardKind
 from app.ids import to_global_id
 from app.paging import Page, PageResult
 from app.redemptions import reads, redemptions
 from graphql_schema.access import object_type, resolver
 from graphql_schema.catalog import Reward, load_rewards
 from graphql_schema.context import Context
+from graphql_schema.giveaways import DrawEntry
 from graphql_schema.members import Member, load_members
 from graphql_schema.nodes import Info, Node, finds, key_of, program_of
 from graphql_schema.pagination import (
@@ -93,6 +95,19 @@ class Redemption(Node):
         if own not in (None, self.redemption.member_id) or self.status not in reads.SHOWN:
             return []
         return await info.context.loader(load_codes).load(self.redemption.id)
+
+    @resolver(
+        description="GIVEAWAY: what it is in the draw, so that it can be found among the reward's `entries`;"
+        " null for one that takes no part, and for other kinds."
+    )
+    async def draw_entry(self, info: Info) -> DrawEntry | None:
+        reward = await self.reward(info)
+        return DrawEntry.of_redemption(self.redemption) if reward.kind is RewardKind.GIVEAWAY else None
+
+    @resolver(description="GIVEAWAY: whether it won; null until the winner is drawn, and for other kinds.")
+    async def won(self, info: Info) -> bool | None:
+        drawn = (await self.reward(info)).reward
+        return None if drawn.drawn_at is None else drawn.winner_id == self.redemption.id
 
 
 async def load_redemptions(context: Context, keys: list[UUID]) -> list[Redemption | None]:

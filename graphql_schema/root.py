@@ -13,9 +13,11 @@ from graphql_schema.check_in import CheckInMutations
 from graphql_schema.credentials import ApiKey, CredentialMutations, CredentialQueries
 from graphql_schema.earning import Award
 from graphql_schema.events import Event, EventQueries
+from graphql_schema.giveaways import GiveawayMutations
 from graphql_schema.ledger import LedgerEntry, LedgerMutations
 from graphql_schema.members import Member, MemberMutations, MemberQueries
 from graphql_schema.nodes import NodeQueries
+from graphql_schema.points_payments import PointsPaymentQueries
 from graphql_schema.programs import Program, ProgramMutations, ProgramQueries
 from graphql_schema.recording import RecordingMutations
 from graphql_schema.redeeming import RedemptionMutations
@@ -25,6 +27,7 @@ from graphql_schema.refunds import Refund
 from graphql_schema.rule_changes import RuleMutations
 from graphql_schema.rules import EarningRule, RuleQueries
 from graphql_schema.simulation import SimulationQueries
+from graphql_schema.statements import StatementQueries
 from graphql_schema.stores import Store, StoreMutations, StoreQueries
 from graphql_schema.tiers import Tier, TierMutations, TierQueries
 
@@ -52,6 +55,8 @@ Query = _merged(
         CampaignQueries,
         CatalogQueries,
         RedemptionQueries,
+        PointsPaymentQueries,
+        StatementQueries,
     ),
 )
 Mutation = _merged(
@@ -71,6 +76,7 @@ Mutation = _merged(
         CampaignMutations,
         CatalogMutations,
         RedemptionMutations,
+        GiveawayMutations,
     ),
 )
 NODES: tuple[type, ...] = (

@@ -74,8 +74,8 @@ async def quote(
     if errors:
         return Quote(errors=tuple(errors))
     offers = await _offers(program_id, members, state.id, order_amount)
-    sold_out = {offer.reward.id for offer in offers if _is_sold_out(offer)}
-    if sold_out and await release_of_rewards(program_id, sold_out):
+    short = {offer.reward.id for offer in offers if _is_short(offer)}
+    if short and await release_of_rewards(program_id, short):
         offers = await _offers(program_id, members, state.id, order_amount)
     digits = MINOR_DIGITS[members.grounds.policy.currency]
     return _best(offers, Quote(amount=Decimal(0).scaleb(-digits), member_id=state.id))
@@ -112,8 +112,12 @@ async def _offers(program_id: UUID, members: Members, member_id: UUID, order_amo
     return offers
 
 
-def _is_sold_out(offer: _Offer) -> bool:
-    return IneligibleReason.OUT_OF_STOCK in offer.verdict.reasons
+def _is_short(offer: _Offer) -> bool:
+    """Tell whether pieces that come back could make a difference."""
+    reasons = offer.verdict.reasons
+    return IneligibleReason.OUT_OF_STOCK in reasons or (
+        IneligibleReason.LIMIT_REACHED in reasons and offer.reward.limits.max_total is not None
+    )
 
 
 def _best(offers: Iterable[_Offer], nothing: Quote) -> Quote:
