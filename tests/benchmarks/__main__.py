@@ -14,7 +14,7 @@ import traceback
 
 from tests.benchmarks.harness import Figure, run, running_servers
 
-NAMES = ("importing", "ledger", "http", "worker", "engine", "rules", "graphql_layer")
+NAMES = ("importing", "ledger", "http", "redeeming", "worker", "engine", "rules", "graphql_layer")
 
 
 def _number(value: float) -> str:

@@ -45,6 +45,27 @@ SLUG = "bench"
 _START_SECONDS = 60.0
 _NO_LIMIT = "1000000000/minute"
 
+TRIVIAL = "{ __typename }"
+"""The query that costs nothing but the way in and out."""
+
+# Entries, lots and sums as so many adjustments by so many points would have left them.
+_FILL = """
+WITH filled AS (
+    UPDATE account SET available = $3::bigint * $2::bigint, sequence = $2, next_due = '2100-01-01',
+        lifetime_earned = $3::bigint * $2
+    WHERE program_id = $1 RETURNING id
+), entries AS (
+    INSERT INTO ledger_entry (account_id, sequence, kind, amount,
+        available_change, pending_change, reserved_change, available_after, pending_after, reserved_after,
+        matures_on, expires_on, key, request_hash, source, source_id, reason, occurred_at, recorded_at)
+    SELECT id, n, 'ADJUST', $3, $3, 0, 0, $3 * n, 0, 0, CURRENT_DATE, '2099-12-31', gen_random_uuid(), 10,
+        NULL, NULL, 'Sorry for the broken cup', now() - make_interval(hours => ($2 - n)::integer), now()
+    FROM filled, generate_series(1, $2::bigint) AS n
+)
+INSERT INTO lot SELECT id, '2099-12-31', n, CURRENT_DATE, $3, $3, false, true
+FROM filled, generate_series(1, $2) AS n
+"""
+
 
 @dataclass
 class Figure:
@@ -261,6 +282,10 @@ class Load:
     first: int = 0
     """The first request's number."""
     must_contain: str = '"data":{'
+    keys: list[str] = field(default_factory=list)
+    """Credentials that take turns, in the place of the key."""
+    then: dict[str, Any] | None = None
+    """What is sent about each answer: in it $$$$$$$$ becomes the id in the answer. The two count as one."""
 
 
 class Answered(NamedTuple):
@@ -293,6 +318,35 @@ async def load(spec: Load) -> Answered:
     return Answered(**json.loads(output))
 
 
+class Sender:
+    """Sends one kind of request in slices of a few seconds, with numbers that go on rising."""
+
+    def __init__(self, spec: Load) -> None:
+        self.spec = spec
+        self.slices: list[Answered] = []
+
+    async def rate(self) -> float:
+        """Return the requests a second of one slice."""
+        answered = await load(self.spec)
+        self.spec.first = answered.next_number
+        self.slices.append(answered)
+        return answered.rate
+
+    def latency(self, name: str) -> str:
+        """Return the median p50 and p99 of the slices."""
+        return f"{name}: p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms"
+
+    @property
+    def p50_ms(self) -> float:
+        """The median of the slices' medians."""
+        return statistics.median(each.p50_ms for each in self.slices)
+
+    @property
+    def p99_ms(self) -> float:
+        """The median of the slices' 99th percentiles."""
+        return statistics.median(each.p99_ms for each in self.slices)
+
+
 class Bench(NamedTuple):
     """A program to measure in: its API key, and members whose external ids are numbers of eight digits."""
 
@@ -317,6 +371,14 @@ async def make_program(members: int, **settings: Any) -> Bench:
         numbers = range(start, min(start + MAX_BATCH, members))
         await enroll_members(program.id, [NewMember(external_id=member_name(n)) for n in numbers])
     return Bench(program, secret)
+
+
+async def fill_accounts(program: Program, entries_each: int, points: int = 10) -> None:
+    """Give all members of a program so many adjustments by so many points, and tidy up behind it."""
+    async with database.connection() as sql:
+        await sql.execute(_FILL, program.id, entries_each, points, timeout=600)
+        await sql.execute("VACUUM ANALYZE account, ledger_entry, lot", timeout=600)
+        await sql.execute("CHECKPOINT", timeout=600)
 
 
 @asynccontextmanager

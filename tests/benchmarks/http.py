@@ -3,17 +3,16 @@
 import sys
 from typing import Any
 
-from app.database import connection
 from app.ledger.verify import verify
 from tests.benchmarks.harness import (
-    Answered,
-    Bench,
+    TRIVIAL,
     Figure,
     Load,
+    Sender,
     Servers,
     connected,
+    fill_accounts,
     in_turns,
-    load,
     make_program,
     member_name,
     run,
@@ -26,8 +25,6 @@ EVENTS = 500
 LINES = 3
 _PAGE = 20
 
-TRIVIAL = "{ __typename }"
-
 RECORD = """mutation Record($input: PurchaseInput!) { recordPurchase(input: $input) {
   event { id status points amount } userErrors { code message field } } }"""
 
@@ -38,23 +35,6 @@ MEMBER = """query Member($by: MemberRef!) { member(by: $by) { externalId
   balance { available pending reserved debt lifetimeEarned }
   ledger(first: 20) { nodes { id sequence kind points availableAfter reason occurredAt expiresAt }
     pageInfo { hasNextPage endCursor } } } }"""
-
-# Entries, lots and sums as so many adjustments by ten points would have left them.
-_FILL = """
-WITH filled AS (
-    UPDATE account SET available = 10 * $2, sequence = $2, next_due = '2100-01-01', lifetime_earned = 10 * $2
-    WHERE program_id = $1 RETURNING id
-), entries AS (
-    INSERT INTO ledger_entry (account_id, sequence, kind, amount,
-        available_change, pending_change, reserved_change, available_after, pending_after, reserved_after,
-        matures_on, expires_on, key, request_hash, source, source_id, reason, occurred_at, recorded_at)
-    SELECT id, n, 'ADJUST', 10, 10, 0, 0, 10 * n, 0, 0, CURRENT_DATE, '2099-12-31', gen_random_uuid(), 10,
-        NULL, NULL, 'Sorry for the broken cup', now() - make_interval(hours => ($2 - n)::integer), now()
-    FROM filled, generate_series(1, $2) AS n
-)
-INSERT INTO lot SELECT id, '2099-12-31', n, CURRENT_DATE, 10, 10, false, true
-FROM filled, generate_series(1, $2) AS n
-"""
 
 
 def purchase(external_id: str, member: str, lines: int = LINES) -> dict[str, Any]:
@@ -84,37 +64,16 @@ def many(request: int) -> list[dict[str, Any]]:
     ]
 
 
-class _Sender:
-    """Sends one kind of request in slices of a few seconds, with numbers that go on rising."""
-
-    def __init__(self, spec: Load) -> None:
-        self.spec = spec
-        self.slices: list[Answered] = []
-
-    async def rate(self) -> float:
-        answered = await load(self.spec)
-        self.spec.first = answered.next_number
-        self.slices.append(answered)
-        return answered.rate
-
-    def latency(self, name: str) -> str:
-        """Return the median p50 and p99 of the slices."""
-        middle = len(self.slices) // 2
-        p50 = sorted(each.p50_ms for each in self.slices)[middle]
-        p99 = sorted(each.p99_ms for each in self.slices)[middle]
-        return f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-
-
 async def _purchases(servers: Servers, rounds: int, seconds: float) -> Figure:
     settings = await servers.new_database()
     async with connected(settings):
         bench = await make_program(MEMBERS)
     port = free_port()
     body = {"query": RECORD, "variables": {"input": purchase("@@@@@@@@", "########")}}
-    ours = _Sender(
+    ours = Sender(
         Load(port, bench.key, [body], seconds=seconds, members=MEMBERS, must_contain='"userErrors":[]')
     )
-    limit = _Sender(Load(port, bench.key, [{"query": TRIVIAL}], seconds=seconds))
+    limit = Sender(Load(port, bench.key, [{"query": TRIVIAL}], seconds=seconds))
     with serving(servers, settings, port):
         await ours.rate()
         ours.slices.clear()
@@ -134,8 +93,8 @@ async def _events(servers: Servers, rounds: int, seconds: float) -> Figure:
     port, noop_port = free_port(), free_port()
     bodies = [{"query": RECORD_MANY, "variables": {"input": many(request)}} for request in range(20)]
 
-    def sender(to: int) -> _Sender:
-        return _Sender(
+    def sender(to: int) -> Sender:
+        return Sender(
             Load(to, bench.key, bodies, connections=4, seconds=seconds, must_contain=f'"accepted":{EVENTS},')
         )
 
@@ -155,13 +114,6 @@ async def _events(servers: Servers, rounds: int, seconds: float) -> Figure:
     return figure
 
 
-async def _fill(bench: Bench, entries_each: int) -> None:
-    async with connection() as sql:
-        await sql.execute(_FILL, bench.program.id, entries_each, timeout=600)
-        await sql.execute("VACUUM ANALYZE account, ledger_entry, lot", timeout=600)
-        await sql.execute("CHECKPOINT", timeout=600)
-
-
 async def _member_page(servers: Servers, rounds: int, seconds: float, quick: bool) -> list[Figure]:
     """Every member has a full page of entries in both databases, so that the answers are of one size."""
     sides = []
@@ -169,14 +121,14 @@ async def _member_page(servers: Servers, rounds: int, seconds: float, quick: boo
         settings = await servers.new_database()
         async with connected(settings):
             bench = await make_program(members)
-            await _fill(bench, entries_each)
+            await fill_accounts(bench.program, entries_each)
             if members == 500:
                 found = [each async for _, findings in verify(bench.program.id) for each in findings]
                 assert not found, found[0]
         port = free_port()
         body = {"query": MEMBER, "variables": {"by": {"externalId": "########"}}}
         spec = Load(port, bench.key, [body], 16, seconds, members=members, must_contain='"sequence":')
-        sides.append((settings, port, _Sender(spec), members * entries_each))
+        sides.append((settings, port, Sender(spec), members * entries_each))
     (few_settings, few_port, few, few_entries), (settings, port, sender, entries) = sides
     with serving(servers, few_settings, few_port), serving(servers, settings, port):
         await few.rate()

@@ -21,6 +21,7 @@ class _Client(asyncio.Protocol):
         self.load = load
         self.buffer = b""
         self.sent_at = 0.0
+        self.follows = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -28,6 +29,7 @@ class _Client(asyncio.Protocol):
 
     def send(self) -> None:
         self.sent_at = time.perf_counter()
+        self.follows = False
         self.transport.write(self.load.request())
 
     def data_received(self, data: bytes) -> None:
@@ -42,7 +44,10 @@ class _Client(asyncio.Protocol):
         if len(self.buffer) < end + 4 + length:
             return
         body, self.buffer = self.buffer[end + 4 :], b""
-        if self.load.answered(head, body, time.perf_counter() - self.sent_at):
+        if self.load.then and not self.follows and self.load.right(head, body):
+            self.follows = True
+            self.transport.write(self.load.about(body))
+        elif self.load.answered(head, body, time.perf_counter() - self.sent_at):
             self.send()
         else:
             self.transport.close()
@@ -57,7 +62,9 @@ class _Load:
         self.number = spec["first"]
         self.members = spec["members"]
         self.must = spec["must_contain"].encode()
-        self.templates = [self._template(body) for body in spec["templates"]]
+        keys = spec["keys"] or [spec["key"]]
+        self.templates = [self._template(body, key) for key in keys for body in spec["templates"]]
+        self.then = spec["then"]
         self.random = random.Random(self.number)
         self.latencies: list[float] = []
         self.open = spec["connections"]
@@ -66,10 +73,10 @@ class _Load:
         self.end = self.begin + spec["seconds"]
         self.last = self.begin
 
-    def _template(self, body: dict[str, Any]) -> bytes:
+    def _template(self, body: dict[str, Any], key: str) -> bytes:
         content = json.dumps(body, separators=(",", ":")).encode()
         head = (
-            f"POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self.spec['key']}\r\n"
+            f"POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
             "Content-Type: application/json\r\nAccept: application/json\r\n"
             f"Content-Length: {len(content)}\r\n\r\n"
         )
@@ -85,9 +92,19 @@ class _Load:
             request = request.replace(b"########", b"%08d" % self.random.randrange(self.members))
         return request
 
+    def about(self, body: bytes) -> bytes:
+        """Return the request that follows an answer."""
+        named = body.split(b'"id":"', 1)[1].split(b'"', 1)[0].decode()
+        content = json.loads(json.dumps(self.then).replace("$$$$$$$$", named))
+        return self._template(content, self.spec["key"])
+
+    def right(self, head: bytes, body: bytes) -> bool:
+        """Tell whether an answer is what it is to be."""
+        return head.startswith(b"http/1.1 200") and self.must in body and b'"errors":' not in body
+
     def answered(self, head: bytes, body: bytes, seconds: float) -> bool:
         """Count an answer; return whether to go on."""
-        if not head.startswith(b"http/1.1 200") or self.must not in body or b'"errors":' in body:
+        if not self.right(head, body):
             if not self.done.done():
                 self.done.set_exception(RuntimeError(f"{head.decode()}\n\n{body.decode()[:1000]}"))
             return False
