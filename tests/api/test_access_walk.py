@@ -176,6 +176,7 @@ async def test_member_token_opens_no_mutation_but_its_own_and_no_list_of_others(
     assert open_to_members == {
         "node", "nodes", "program", "viewer", "member", "event", "earningRule", "earningRules",
         "store", "stores", "tiers", "campaign", "campaigns", "catalog", "reward", "redemption",
+        "quotePointsPayment",
     }  # fmt: skip
 
 
