@@ -114,12 +114,13 @@ async def _who(info: Info, named: MemberRef | None) -> reads.MemberRef:
             message = "Say whose points are meant: a key belongs to no member."
             raise refuse(ErrorCode.INVALID, message, "member")
         return named.value()
-    if named is not None:
-        ref = named.value()
+    itself = reads.MemberRef(id=own)
+    ref = itself if named is None else named.value()
+    if ref != itself:
         row = await reads.get_member(program_of(info), ref)
         if row is None or row.id != own:
             raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
-    return reads.MemberRef(id=own)
+    return itself
 
 
 async def _take(

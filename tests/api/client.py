@@ -184,7 +184,9 @@ REDEEM = f"mutation ($input: RedeemInput!) {{ redeem(input: $input) {REDEMPTION}
 RESERVE = f"mutation ($input: ReserveInput!) {{ reserve(input: $input) {REDEMPTION} }}"
 CAPTURE = f"mutation ($input: CaptureInput!) {{ capture(input: $input) {REDEMPTION} }}"
 CANCEL = f"mutation ($input: CancelRedemptionInput!) {{ cancelRedemption(input: $input) {REDEMPTION} }}"
-FULFIL = f"mutation ($id: ID!, $note: String) {{ markRedemptionFulfilled(id: $id, note: $note) {REDEMPTION} }}"
+FULFIL = f"""mutation ($id: ID!, $note: String) {{
+    markRedemptionFulfilled(id: $id, note: $note) {REDEMPTION}
+}}"""
 USE_CODE = f"""mutation ($code: String!, $key: String!) {{
     useRewardCode(code: $code, idempotencyKey: $key) {REDEMPTION}
 }}"""

@@ -7,8 +7,10 @@ import pytest
 
 from tests.api.client import CREATE_KEY, World, unique
 
-LISTS = ("apiKeys", "members", "earningRules", "campaigns", "stores", "ledger", "events")
-NEWEST_FIRST = ("ledger", "events")
+LISTS = (
+    "apiKeys", "members", "earningRules", "campaigns", "stores", "catalog", "ledger", "events", "redemptions",
+)  # fmt: skip
+NEWEST_FIRST = ("ledger", "events", "redemptions")
 
 
 async def add(world: World, name: str) -> None:
@@ -23,6 +25,11 @@ async def add(world: World, name: str) -> None:
         await world.campaign()
     elif name == "stores":
         await world.store()
+    elif name == "catalog":
+        await world.reward()
+    elif name == "redemptions":
+        await world.adjust(1)
+        await world.redeem((await world.reward(points=1))["id"])
     elif name == "ledger":
         await world.adjust(1)
     else:

@@ -58,7 +58,8 @@ def test_every_list_of_objects_that_can_grow_is_a_connection() -> None:
     }
     assert found == {
         "Audience.stores", "Audience.tiers", "Award.steps", "Balance.expiring", "Event.awards",
-        "Event.explanation", "Event.lines", "Event.refunds", "Query.tiers", "Refund.lines",
+        "Event.explanation", "Event.lines", "Event.refunds", "Query.tiers", "Refund.lines", "Reward.tiers",
+        "PointsPaymentQuote.userErrors", "RewardStatement.lines",
         "SimulatedAward.steps", "Simulation.awards",
         "Simulation.explanation", "Simulation.userErrors",
     }  # fmt: skip

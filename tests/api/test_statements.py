@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.client import ADJUST, CREATE_KEY, ENROL, REFUND, Api, World, make_world, unique
+from tests.api.client import ADJUST, CREATE_KEY, ENROL, REDEEM, REFUND, Api, World, make_world, unique
 from tests.api.statements import counting
 from tests.api.test_events import BATCH
 
@@ -54,7 +54,10 @@ async def busy(api: Api) -> World:
 
 
 async def cost(
-    world: World, query: str, variables: dict[str, Any] | Callable[[], dict[str, Any]]
+    world: World,
+    query: str,
+    variables: dict[str, Any] | Callable[[], dict[str, Any]],
+    token: str | None = None,
 ) -> tuple[int, int]:
     """Return what an operation costs once what is remembered for a second or two is fresh.
 
@@ -63,7 +66,8 @@ async def cost(
     numbers = []
     for _ in range(4):
         async with counting() as counted:
-            data = await world.call(query, variables() if callable(variables) else variables)
+            sent = variables() if callable(variables) else variables
+            data = await world.api.call(query, sent, token or world.key)
         assert "'userErrors': [{" not in str(data)
         numbers.append(counted.numbers)
     return min(numbers[1:])
@@ -240,3 +244,80 @@ async def test_nothing_is_asked_of_the_database_for_what_is_refused(busy: World)
 async def test_lists_within_a_page_of_members(busy: World, each: str) -> None:
     query = f"query ($first: Int!) {{ members(first: $first) {{ nodes {{ {each} }} }} }}"
     assert await cost(busy, query, {"first": 2}) == await cost(busy, query, {"first": 50})
+
+
+@pytest.fixture(scope="module")
+async def catalog(api: Api) -> World:
+    """A program with 60 rewards for its tiers, of which a member has had 30, most with a code."""
+    world = await make_world(api)
+    tiers = [(await world.tier(threshold))["id"] for threshold in ("0", "100")]
+    await world.adjust(10_000)
+    for n in range(60):
+        reward = await world.reward(
+            "VOUCHER" if n % 3 else "PRODUCT",
+            **({"generateCodes": True} if n % 3 else {}),
+            tierIds=tiers,
+            stock=50,
+            limits={"maxPerMember": 5, "maxPerMemberPerMonth": 2},
+        )
+        if n % 2:
+            await world.redeem(reward["id"])
+    return world
+
+
+CATALOG = """query ($first: Int!, $for: MemberRef, $filter: CatalogFilter) {
+    catalog(first: $first, forMember: $for, filter: $filter) { nodes {
+        name points stock tiers { name } eligibility { redeemable reasons pointsMissing }
+    } }
+}"""
+REDEMPTIONS = """status points amount codes reward { name stock tiers { name } }
+    member { name } updatedAt"""
+
+
+@pytest.mark.parametrize("only", [False, True], ids=["all", "redeemable"])
+@pytest.mark.parametrize("first", [2, 50])
+async def test_catalog_with_eligibility_tiers_and_stock(catalog: World, first: int, only: bool) -> None:
+    """The rewards, their tiers, how the member stands, and what they have had; and a key looks them up."""
+    asked = {"first": first, "filter": {"redeemableOnly": only}}
+    assert await cost(catalog, CATALOG, asked, catalog.token) == (4, 0)
+    named = asked | {"for": {"externalId": catalog.external_id}}
+    assert await cost(catalog, CATALOG, named) == (5, 0)
+
+
+@pytest.mark.parametrize("first", [2, 30])
+async def test_redemptions_with_codes_rewards_and_members(catalog: World, first: int) -> None:
+    whole = f"query ($first: Int!) {{ redemptions(first: $first) {{ nodes {{ {REDEMPTIONS} }} }} }}"
+    assert await cost(catalog, whole, {"first": first}) == (5, 0)
+    own = whole.replace("{ redemptions", "{ viewer { redemptions") + " }"
+    assert await cost(catalog, own, {"first": first}, catalog.token) == (5, 0)
+    ledger = f"""query ($first: Int!) {{ viewer {{
+        ledger(first: $first) {{ nodes {{ redemption {{ {REDEMPTIONS} }} }} }}
+    }} }}"""
+    assert await cost(catalog, ledger, {"first": first}, catalog.token) == (7, 0)
+
+
+async def test_redemptions_within_a_page_of_members(catalog: World) -> None:
+    for _ in range(20):
+        await catalog.enrol()
+    query = f"""query ($first: Int!) {{ members(first: $first) {{ nodes {{
+        redemptions(first: 3) {{ nodes {{ {REDEMPTIONS} }} }}
+    }} }} }}"""
+    assert await cost(catalog, query, {"first": 1}) == await cost(catalog, query, {"first": 20})
+
+
+async def test_redemption_with_its_codes_and_the_balance(catalog: World) -> None:
+    reward = (await catalog.reward("VOUCHER", generateCodes=True))["id"]
+    for token in (catalog.key, catalog.token):
+        assert await cost(catalog, REDEEM, lambda: {"input": catalog.wanted(reward)}, token) == (10, 1)
+
+
+async def test_balance_of_members_who_hold_something_costs_one_more(world: World) -> None:
+    reward = (await world.reward())["id"]
+    members = [world.member, *[(await world.enrol())["id"] for _ in range(4)]]
+    before = await cost(world, MEMBERS, {"first": 10})
+    for member in members:
+        await world.adjust(100, member={"id": member})
+        await world.reserve(reward, member={"id": member})
+    statements, _ = before
+    assert await cost(world, MEMBERS, {"first": 1}) == await cost(world, MEMBERS, {"first": 10})
+    assert await cost(world, MEMBERS, {"first": 10}) == (statements + 1, 0)
