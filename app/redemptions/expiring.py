@@ -18,17 +18,15 @@ log = structlog.get_logger("laurel.redemptions")
 
 _BATCH = 200
 _MAX_BATCHES = 10
+"""Of reservations of the same members, before somebody gives up."""
 
 _DUE = f"SELECT {COLUMNS} FROM redemption WHERE status = 'RESERVED' AND reserved_until <= $1"  # noqa: S608
 _DUE_ANYWHERE = (
     f"{_DUE} AND id <> ALL($2::uuid[]) ORDER BY reserved_until, id LIMIT $3 /* scoped by: worker */"
 )
-_DUE_OF_MEMBERS = (
-    f"{_DUE} AND program_id = $2 AND member_id = ANY($3::uuid[]) ORDER BY reserved_until LIMIT $4"
-)
-_DUE_OF_REWARDS = (
-    f"{_DUE} AND program_id = $2 AND reward_id = ANY($3::uuid[]) ORDER BY reserved_until LIMIT $4"
-)
+_DUE_OF = f"{_DUE} AND program_id = $4 AND id <> ALL($2::uuid[])"
+_DUE_OF_MEMBERS = f"{_DUE_OF} AND member_id = ANY($5::uuid[]) ORDER BY reserved_until, id LIMIT $3"
+_DUE_OF_REWARDS = f"{_DUE_OF} AND reward_id = ANY($5::uuid[]) ORDER BY reserved_until, id LIMIT $3"
 _HOLDING = """
 SELECT DISTINCT reward_id FROM redemption
 WHERE program_id = $1 AND reward_id = ANY($2::uuid[]) AND status = 'RESERVED' AND reserved_until <= $3
@@ -37,19 +35,13 @@ _STILL_DUE = f"{_DUE} AND program_id = $2 AND id = ANY($3::uuid[])"
 
 
 async def release_of_members(program_id: UUID, member_ids: Collection[UUID]) -> int:
-    """Release what ran out of members' reservations; return how many that were."""
-    total = 0
-    for _ in range(_MAX_BATCHES):
-        released = await _release_due(program_id, _DUE_OF_MEMBERS, member_ids)
-        total += released
-        if released < _BATCH:
-            break
-    return total
+    """Release all that ran out of members' reservations; return how many that were."""
+    return await _release_due(program_id, _DUE_OF_MEMBERS, member_ids, _MAX_BATCHES * _BATCH)
 
 
 async def release_of_rewards(program_id: UUID, reward_ids: Collection[UUID]) -> int:
     """Release what ran out of reservations of rewards, 200 at the most; return how many that were."""
-    return await _release_due(program_id, _DUE_OF_REWARDS, reward_ids)
+    return await _release_due(program_id, _DUE_OF_REWARDS, reward_ids, 1)
 
 
 async def with_reservations_due(
@@ -65,10 +57,19 @@ async def with_reservations_due(
     return {row["reward_id"] for row in rows}
 
 
-async def _release_due(program_id: UUID, statement: str, ids: Collection[UUID]) -> int:
-    async with connection() as sql:
-        rows = await sql.fetch(statement, clock.now(), program_id, list(ids), _BATCH)
-    return await release(program_id, [redemption_from_row(row) for row in rows])
+async def _release_due(program_id: UUID, statement: str, ids: Collection[UUID], enough: int) -> int:
+    total, stuck = 0, list[UUID]()
+    for _ in range(_MAX_BATCHES):
+        async with connection() as sql:
+            rows = await sql.fetch(statement, clock.now(), stuck, _BATCH, program_id, list(ids))
+        released = await release(program_id, [redemption_from_row(row) for row in rows])
+        total += released
+        if len(rows) < _BATCH or total >= enough:
+            break
+        if released < len(rows):
+            # Most of them somebody else has released meanwhile; nobody can release the others.
+            stuck += [row["id"] for row in rows]
+    return total
 
 
 async def release(program_id: UUID, redemptions: Sequence[Redemption]) -> int:

@@ -113,19 +113,19 @@ async def take(program_id: UUID, wanted: Sequence[Wanted], vault: Vault) -> list
 
 
 async def _take(program_id: UUID, wanted: Sequence[Wanted], vault: Vault) -> _Batch:
-    stuck = set[UUID]()
+    released = set[UUID]()
 
     async def work() -> _Batch:
         async with transaction() as sql:
-            return await _take_within(sql, program_id, wanted, vault, stuck)
+            return await _take_within(sql, program_id, wanted, vault, released)
 
     for _ in range(_ATTEMPTS):
         try:
             return await retrying(work)
         except _RunOut as found:
-            if not await release_of_members(program_id, found.members):
-                # Somebody else has released them, or nobody can: they do without what is held.
-                stuck.update(found.members)
+            # What is held after this nobody can release.
+            await release_of_members(program_id, found.members)
+            released.update(found.members)
         except KeyLost:
             continue
     raise Unavailable("Others use the same members or idempotency keys; try again.")
@@ -136,7 +136,7 @@ async def _take_within(
     program_id: UUID,
     wanted: Sequence[Wanted],
     vault: Vault,
-    stuck: Collection[UUID],
+    released: Collection[UUID],
 ) -> _Batch:
     batch = _Batch(wanted)
     for n, each in enumerate(wanted):
@@ -146,7 +146,7 @@ async def _take_within(
     if not batch.open:
         return batch
     members = await lock_members(sql, program_id, sorted({batch.member_ids[n] for n in batch.open}))
-    if run_out := [each for each in members.run_out if each not in stuck]:
+    if run_out := [each for each in members.run_out if each not in released]:
         raise _RunOut(run_out)
     await _answer_known(sql, program_id, batch)
     if batch.open:
