@@ -68,14 +68,17 @@ async def quote(
         return Quote(errors=problems.errors)
     assert state is not None
     members = await load_members(program_id, [state.id])
-    if members.run_out and await release_of_members(program_id, members.run_out):
+    if members.run_out:
+        # Whoever releases them: what they held is there afterwards.
+        await release_of_members(program_id, members.run_out)
         members = await load_members(program_id, [state.id])
     errors = errors_of_member(members.standings[state.id])
     if errors:
         return Quote(errors=tuple(errors))
     offers = await _offers(program_id, members, state.id, order_amount)
     short = {offer.reward.id for offer in offers if _is_short(offer)}
-    if short and await release_of_rewards(program_id, short):
+    if short:
+        await release_of_rewards(program_id, short)
         offers = await _offers(program_id, members, state.id, order_amount)
     digits = MINOR_DIGITS[members.grounds.policy.currency]
     return _best(offers, Quote(amount=Decimal(0).scaleb(-digits), member_id=state.id))
