@@ -17,7 +17,7 @@ from app import clock
 from app.catalog.codes import open_codes, upload_codes
 from app.catalog.inputs import RewardContent
 from app.catalog.reads import get_rewards
-from app.catalog.rewards import Reward, RewardKind, Stock
+from app.catalog.rewards import Reward, RewardKind, RewardLimits, RewardStatus, Stock
 from app.catalog.service import create_reward
 from app.catalog.vault import Vault
 from app.coalescing import Coalescer
@@ -315,3 +315,32 @@ async def check_books(program: Program) -> None:
         assert row["miscounted"] == 0, row
     for row in held:
         assert row["reserved"] == row["by_redemptions"], row
+
+
+def reward_like(kind: str = "PRODUCT", **fields: Any) -> Reward:
+    """Return a reward that is nowhere stored: an active one for 100 points, unless told otherwise."""
+    moment = clock.now()
+    base: dict[str, Any] = {
+        "id": new_id(),
+        "program_id": new_id(),
+        "version": 1,
+        "kind": RewardKind(kind),
+        "status": RewardStatus.ACTIVE,
+        "name": "A reward",
+        "description": None,
+        "image_url": None,
+        "points": 100,
+        "points_per_currency_unit": None,
+        "face_value": None,
+        "generate_codes": False,
+        "limits": RewardLimits(),
+        "starts_at": None,
+        "ends_at": None,
+        "tiers": (),
+        "draw_seed": None,
+        "draw_seed_hash": None,
+        "created_at": moment,
+        "updated_at": moment,
+        "stock": Stock(),
+    }
+    return Reward(**(base | fields))
