@@ -18,3 +18,10 @@ async def api(settings: Settings, _database: None) -> AsyncIterator[Api]:
 @pytest.fixture
 async def world(api: Api) -> World:
     return await make_world(api)
+
+
+@pytest.fixture
+async def rich(world: World) -> World:
+    """A world whose member has 1,000 points."""
+    await world.adjust(1000)
+    return world
