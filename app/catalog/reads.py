@@ -24,7 +24,7 @@ r.max_total, r.max_share_of_order, r.min_points, r.starts_at, r.ends_at, r.tier_
 r.draw_seed_hash, r.created_at, r.updated_at, c.version AS stock_version, c.taken, c.capacity, c.codes,
 c.low_stock, c.low_codes, c.drawn_at, c.winner_id
 """
-REWARD_TABLES = "reward r JOIN reward_stock c ON c.reward_id = r.id"
+REWARD_TABLES = "reward r JOIN reward_stock c ON c.reward_id = r.id /* scoped by: reward */"
 
 _BY_IDS = f"SELECT {REWARD_COLUMNS} FROM {REWARD_TABLES} WHERE r.program_id = $1 AND r.id = ANY($2::uuid[])"  # noqa: S608
 

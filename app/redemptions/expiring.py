@@ -20,10 +20,10 @@ _BATCH = 200
 _MAX_BATCHES = 10
 """Of reservations of the same members, before somebody gives up."""
 
-_DUE = f"SELECT {COLUMNS} FROM redemption WHERE status = 'RESERVED' AND reserved_until <= $1"  # noqa: S608
-_DUE_ANYWHERE = (
-    f"{_DUE} AND id <> ALL($2::uuid[]) ORDER BY reserved_until, id LIMIT $3 /* scoped by: worker */"
-)
+_DUE = f"""
+SELECT {COLUMNS} FROM redemption /* scoped by: worker */
+WHERE status = 'RESERVED' AND reserved_until <= $1"""  # noqa: S608 - nothing but constants
+_DUE_ANYWHERE = f"{_DUE} AND id <> ALL($2::uuid[]) ORDER BY reserved_until, id LIMIT $3"
 _DUE_OF = f"{_DUE} AND program_id = $4 AND id <> ALL($2::uuid[])"
 _DUE_OF_MEMBERS = f"{_DUE_OF} AND member_id = ANY($5::uuid[]) ORDER BY reserved_until, id LIMIT $3"
 _DUE_OF_REWARDS = f"{_DUE_OF} AND reward_id = ANY($5::uuid[]) ORDER BY reserved_until, id LIMIT $3"
