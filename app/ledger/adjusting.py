@@ -3,30 +3,21 @@
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from app import clock
 from app.clock import local_date
 from app.database import retrying, transaction
-from app.errors import ErrorCode, Refused, UserError, refuse
+from app.errors import ErrorCode, refuse
+from app.idempotency import check_key, claim
 from app.ids import content_hash, key_id
 from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Outcome, Status
 from app.ledger.service import apply, terms
 from app.members.inputs import MemberStatus
 from app.members.reads import MemberRef, MemberRow, find_members
 from app.programs.policies import load_policy
-from app.text import is_line, is_text
-
-_CLAIM = """
-INSERT INTO idempotency_key (program_id, operation, key, request_hash, subject_id, created_at)
-VALUES ($1, 'adjust', $2, $3, $4, $5) ON CONFLICT DO NOTHING
-"""
-
-_CLAIMED = """
-SELECT request_hash, subject_id FROM idempotency_key
-WHERE program_id = $1 AND operation = 'adjust' AND key = $2
-"""
+from app.text import is_text
+from app.validation import Problems
 
 
 class Adjustment(NamedTuple):
@@ -37,33 +28,14 @@ class Adjustment(NamedTuple):
     replayed: bool
 
 
-def _check(points: int, reason: str, key: str) -> list[UserError]:
-    errors = []
+def _check(points: int, reason: str, key: str) -> None:
+    problems = Problems()
     if not points or abs(points) > MAX_POINTS:
-        errors.append(UserError(ErrorCode.INVALID, "Points are a whole number, and not 0.", ("points",)))
+        problems.add("Points are a whole number, and not 0.", "points")
     if not reason.strip() or len(reason) > 500 or not is_text(reason):
-        errors.append(UserError(ErrorCode.INVALID, "A reason of 1 to 500 characters is needed.", ("reason",)))
-    if not 1 <= len(key) <= 255 or not is_line(key):
-        message = "An idempotency key has 1 to 255 printable characters."
-        errors.append(UserError(ErrorCode.INVALID, message, ("idempotency_key",)))
-    return errors
-
-
-async def _settle_key(
-    sql: asyncpg.Connection, program_id: UUID, key: str, request: int, member: UUID
-) -> bool:
-    """Claim a key for a request; return whether the same request has it already.
-
-    Raises:
-        Refused: another request has it.
-    """
-    if await sql.execute(_CLAIM, program_id, key, request, member, clock.now()) == "INSERT 0 1":
-        return False
-    row = await sql.fetchrow(_CLAIMED, program_id, key)
-    if (row["request_hash"], row["subject_id"]) != (request, member):
-        message = "The key was used before, for another adjustment."
-        raise refuse(ErrorCode.IDEMPOTENCY_CONFLICT, message, "idempotency_key")
-    return True
+        problems.add("A reason of 1 to 500 characters is needed.", "reason")
+    check_key(key, problems)
+    problems.refuse_any()
 
 
 async def adjust_points(
@@ -85,8 +57,7 @@ async def adjust_points(
             stands for another adjustment.
         Unavailable: the database stayed away or busy; nothing was changed.
     """
-    if errors := _check(points, reason, key):
-        raise Refused(errors)
+    _check(points, reason, key)
     request = content_hash(orjson.dumps([points, reason]))
 
     async def work() -> Adjustment:
@@ -94,11 +65,11 @@ async def adjust_points(
             (member,) = await find_members(sql, program_id, [ref])
             if member is None:
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
-            replayed = await _settle_key(sql, program_id, key, request, member.id)
+            now = clock.now()
+            replayed = await claim(sql, program_id, "adjust", key, request, member.id, now)
             if not replayed and member.status == MemberStatus.CLOSED:
                 message = "The member is closed; a balance that is closed stays."
                 raise refuse(ErrorCode.WRONG_STATE, message, "member")
-            now = clock.now()
             policy = await load_policy(sql, program_id)
             today = local_date(now, policy.zone)
             operation = Operation(

@@ -21,9 +21,9 @@ from app.catalog.stock import lock_rewards
 from app.catalog.vault import Vault
 from app.database import connection, retrying, transaction
 from app.errors import ErrorCode, refuse
+from app.idempotency import check_key, claim
 from app.ids import content_hash
 from app.paging import Page, PageResult, keyset, page_result
-from app.redemptions.inputs import check_key
 from app.redemptions.reads import find_redemptions
 from app.redemptions.redemptions import Redemption, RedemptionStatus
 from app.validation import Problems
@@ -33,15 +33,6 @@ _FIELD = "reward_id"
 
 ENTERED = (RedemptionStatus.CONFIRMED, RedemptionStatus.FULFILLED, RedemptionStatus.USED)
 """In these states a redemption of a giveaway takes part: what is only reserved does not."""
-
-_CLAIM = """
-INSERT INTO idempotency_key (program_id, operation, key, request_hash, subject_id, created_at)
-VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
-"""
-
-_CLAIMED = """
-SELECT request_hash, subject_id FROM idempotency_key WHERE program_id = $1 AND operation = $2 AND key = $3
-"""
 
 # In the database: a million tickets never leave it.
 _WINNER = """
@@ -121,7 +112,8 @@ async def draw(program_id: UUID, reward_id: UUID, key: str, vault: Vault) -> Dra
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such reward.", _FIELD)
             # Whoever waited for the lock goes by what time it is now.
             now = clock.now()
-            replayed = await _is_known(sql, reward, key, now)
+            said = content_hash(msgspec.json.encode(reward.id))
+            replayed = await claim(sql, program_id, _OPERATION, key, said, reward.id, now)
             winner_id = reward.winner_id if replayed else await _draw(sql, reward, vault, now)
             assert winner_id is not None, "a key that is kept has drawn a winner"
             (winner,) = await find_redemptions(sql, program_id, [winner_id])
@@ -129,23 +121,6 @@ async def draw(program_id: UUID, reward_id: UUID, key: str, vault: Vault) -> Dra
             return Drawn(winner, replayed)
 
     return await retrying(work)
-
-
-async def _is_known(sql: asyncpg.Connection, reward: Reward, key: str, now: datetime) -> bool:
-    """Claim a key; return whether the draw of the same giveaway has it already.
-
-    Raises:
-        Refused: another draw has it.
-    """
-    said = content_hash(msgspec.json.encode(reward.id))
-    args = (reward.program_id, _OPERATION, key)
-    if await sql.execute(_CLAIM, *args, said, reward.id, now) == "INSERT 0 1":
-        return False
-    row = await sql.fetchrow(_CLAIMED, *args)
-    if (row["request_hash"], row["subject_id"]) != (said, reward.id):
-        message = "The key was used before, for another request."
-        raise refuse(ErrorCode.IDEMPOTENCY_CONFLICT, message, "idempotency_key")
-    return True
 
 
 async def _draw(sql: asyncpg.Connection, reward: Reward, vault: Vault, now: datetime) -> UUID:

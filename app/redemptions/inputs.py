@@ -7,11 +7,12 @@ from uuid import UUID
 import msgspec
 
 from app.errors import UserError
+from app.idempotency import check_key
 from app.ids import content_hash
 from app.ledger.operations import MAX_POINTS
 from app.members.reads import MemberRef
 from app.money import trim
-from app.text import is_line, is_text
+from app.text import is_text
 from app.validation import Problems
 
 MAX_QUANTITY = 100
@@ -69,12 +70,6 @@ class Wanted(NamedTuple):
 def operation_of(name: str, caller: UUID | None) -> str:
     """Return in whose books a key stands: those of the program, or of the member whose token calls."""
     return name if caller is None else f"{name}:{caller.hex}"
-
-
-def check_key(key: str, problems: Problems) -> None:
-    """Note what is wrong with an idempotency key."""
-    if not 1 <= len(key) <= 255 or not is_line(key):
-        problems.add("An idempotency key has 1 to 255 printable characters.", "idempotency_key")
 
 
 def check_text(text: str, problems: Problems, field: str) -> None:

@@ -13,6 +13,7 @@ from app.catalog.vault import Vault
 from app.database import connection, retrying, transaction
 from app.earning.exact import plural
 from app.errors import ErrorCode, refuse
+from app.idempotency import check_key, claim
 from app.ids import content_hash, key_id
 from app.ledger.operations import EntryKind, Operation
 from app.ledger.service import post, terms
@@ -20,21 +21,12 @@ from app.members.inputs import MemberStatus
 from app.metrics import POINTS_SPENT, REDEMPTIONS
 from app.money import MINOR_DIGITS
 from app.programs.policy import ProgramPolicy
-from app.redemptions.inputs import check_key, check_text, operation_of
+from app.redemptions.inputs import check_text, operation_of
 from app.redemptions.reads import find_redemptions
 from app.redemptions.redemptions import Redemption, RedemptionStatus
 from app.redemptions.returning import end
 from app.redemptions.standings import Members, lock_members
 from app.validation import Problems
-
-_CLAIM = """
-INSERT INTO idempotency_key (program_id, operation, key, request_hash, subject_id, created_at)
-VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
-"""
-
-_CLAIMED = """
-SELECT request_hash, subject_id FROM idempotency_key WHERE program_id = $1 AND operation = $2 AND key = $3
-"""
 
 # Under the lock of the one row that a draw takes, too.
 _DRAWN = """
@@ -308,16 +300,14 @@ async def _run(program_id: UUID, step: Step, act: _Act, problems: Problems | Non
             redemption = await _find(sql, program_id, step)
             members = await lock_members(sql, program_id, [redemption.member_id])
             redemption = await _find(sql, program_id, step)
-            if step.key is not None and await _is_known(sql, program_id, step, members.moment):
-                return Stepped(redemption, replayed=True)
             if redemption.has_run_out(members.moment):
                 policy = members.grounds.policy
                 await end(sql, policy, [redemption], RedemptionStatus.EXPIRED, None, members.moment)
-                await sql.execute(
-                    "DELETE FROM idempotency_key WHERE program_id = $1 AND operation = $2 AND key = $3",
-                    program_id, step.operation, step.key,
-                )  # fmt: skip
                 return None
+            if step.key is not None and await claim(
+                sql, program_id, step.operation, step.key, step.hash, redemption.id, members.moment
+            ):
+                return Stepped(redemption, replayed=True)
             after = await act(sql, redemption, members)
             if after is redemption:
                 return Stepped(redemption, replayed=True)
@@ -340,22 +330,6 @@ async def _find(sql: asyncpg.Connection, program_id: UUID, step: Step) -> Redemp
     if redemption is None or step.caller not in (None, redemption.member_id):
         raise refuse(ErrorCode.NOT_FOUND, "There is no such redemption.", step.field)
     return redemption
-
-
-async def _is_known(sql: asyncpg.Connection, program_id: UUID, step: Step, now: datetime) -> bool:
-    """Claim a step's key; return whether the same step has it already.
-
-    Raises:
-        Refused: another step has it.
-    """
-    args = (program_id, step.operation, step.key)
-    if await sql.execute(_CLAIM, *args, step.hash, step.redemption_id, now) == "INSERT 0 1":
-        return False
-    row = await sql.fetchrow(_CLAIMED, *args)
-    if (row["request_hash"], row["subject_id"]) != (step.hash, step.redemption_id):
-        message = "The key was used before, for another request."
-        raise refuse(ErrorCode.IDEMPOTENCY_CONFLICT, message, "idempotency_key")
-    return True
 
 
 def _expect(step: Step, redemption: Redemption, *states: RedemptionStatus) -> None:
