@@ -201,8 +201,10 @@ async def somebody_waits(blocked_by: int) -> None:
     """Wait until a connection waits for what another one, by its server process, has locked."""
     async with asyncio.timeout(5), connection() as sql:
         waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))"
-        while not await sql.fetchval(waits, blocked_by):  # noqa: ASYNC110
+        while not await sql.fetchval(waits, blocked_by):
             await asyncio.sleep(0.005)
+            # Within a transaction connections that are new would not be seen.
+            await sql.execute("SELECT pg_stat_clear_snapshot()")
 
 
 @asynccontextmanager
