@@ -321,3 +321,16 @@ async def test_balance_of_members_who_hold_something_costs_one_more(world: World
     statements, _ = before
     assert await cost(world, MEMBERS, {"first": 1}) == await cost(world, MEMBERS, {"first": 10})
     assert await cost(world, MEMBERS, {"first": 10}) == (statements + 1, 0)
+
+
+@pytest.mark.parametrize("kind", ["catalog", "redemptions"])
+async def test_rewards_and_redemptions_are_found_together_by_their_ids(catalog: World, kind: str) -> None:
+    listed = await catalog.call(f"{{ {kind}(first: 30) {{ nodes {{ id }} }} }}")
+    ids = [each["id"] for each in listed[kind]["nodes"]]
+    query = """query ($ids: [ID!]!) { nodes(ids: $ids) { id
+        ... on Reward { stock eligibility { redeemable } } ... on Redemption { codes reward { name } }
+    } }"""
+    for token in (catalog.key, catalog.token):
+        few, many = [await cost(catalog, query, {"ids": some}, token) for some in (ids[:2], ids)]
+        assert few == many
+        assert many <= (3, 0)
