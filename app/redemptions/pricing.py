@@ -6,7 +6,7 @@ from typing import NamedTuple
 from app.catalog.rewards import Reward, RewardKind, money_for
 from app.earning.exact import plural
 from app.errors import ErrorCode
-from app.money import MINOR_DIGITS, format_money
+from app.money import MINOR_DIGITS, format_money, trim
 from app.redemptions.inputs import Wanted
 from app.validation import Problems
 
@@ -26,7 +26,9 @@ def price(reward: Reward, wanted: Wanted, currency: str, problems: Problems) -> 
     if wanted.points is not None:
         message = f"The price of a {reward.kind} is fixed; points are named for a DISCOUNT alone."
         problems.add(message, "points")
-    amount = None if reward.face_value is None else reward.face_value * wanted.quantity
+    amount = None
+    if reward.face_value is not None:
+        amount = trim(reward.face_value * wanted.quantity, MINOR_DIGITS[currency])
     return Price(reward.points * wanted.quantity, amount)
 
 

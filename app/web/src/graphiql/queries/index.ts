@@ -5,6 +5,8 @@ import member from "./member-and-why.graphql?raw";
 import memberVariables from "./member-and-why.json?raw";
 import purchase from "./record-purchase.graphql?raw";
 import purchaseVariables from "./record-purchase.json?raw";
+import catalog from "./what-can-they-have.graphql?raw";
+import catalogVariables from "./what-can-they-have.json?raw";
 import simulate from "./what-would-they-get.graphql?raw";
 import simulateVariables from "./what-would-they-get.json?raw";
 import program from "./your-program.graphql?raw";
@@ -12,6 +14,7 @@ import program from "./your-program.graphql?raw";
 export const READY_QUERIES = [
   { query: program },
   { query: simulate, variables: simulateVariables },
+  { query: catalog, variables: catalogVariables },
   { query: member, variables: memberVariables },
   { query: purchase, variables: purchaseVariables },
   { query: enroll, variables: enrollVariables },
