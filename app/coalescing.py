@@ -1,8 +1,9 @@
 """Doing what arrives at the same moment in one transaction.
 
-A commit waits for the disk, whether it carries one request or fifty. Each lane takes everything
-that queued up while its previous transaction ran; nobody waits for a timer, so a lone request is
-as fast as it would be by itself.
+A commit waits for the disk, whether it carries one request or fifty. A lane takes everything that
+queued up while its previous transaction ran; nobody waits for a timer, so a lone request is as fast
+as it would be by itself. The other lane steps in when many are waiting, and when a transaction takes
+long, which may wait for somebody else: two small batches side by side would take more work than one.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from app.errors import Unavailable
 
 _LANES = 2
 _MAX_BATCH = 100
+_MANY = 16
+_LONG_SECONDS = 0.05
 _MAX_WAITING = 5000
 _STOP_SECONDS = 5
 
@@ -39,6 +42,8 @@ class Coalescer(Generic[Request, Result]):
         self._queue: list[tuple[UUID, Request, asyncio.Future[Result]]] = []
         self._wake = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
+        self._fresh = set[object]()
+        """Batches under way that were begun only just now."""
         self._stopping = False
 
     async def start(self) -> None:
@@ -70,22 +75,45 @@ class Coalescer(Generic[Request, Result]):
             raise Unavailable("Too many requests are waiting; try again.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append((program_id, request, future))
-        self._wake.set()
+        if self._is_due():
+            self._wake.set()
         return await future
+
+    def _is_due(self) -> bool:
+        """Tell whether a lane that is free should take what is waiting."""
+        if not self._fresh or self._stopping:
+            return bool(self._queue)
+        return len(self._queue) >= _MANY
 
     async def _lane(self) -> None:
         while True:
-            while not self._queue:
+            while not self._is_due():
                 if self._stopping:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            taken, self._queue = self._queue[:_MAX_BATCH], self._queue[_MAX_BATCH:]
-            programs: dict[UUID, list[tuple[Request, asyncio.Future[Result]]]] = defaultdict(list)
-            for program_id, request, future in taken:
-                programs[program_id].append((request, future))
-            for program_id, group in programs.items():
-                await self._do(program_id, group)
+            batch = object()
+            self._fresh.add(batch)
+            alarm = asyncio.get_running_loop().call_later(_LONG_SECONDS, self._help_out, batch)
+            try:
+                await self._take()
+            finally:
+                alarm.cancel()
+                self._fresh.discard(batch)
+
+    def _help_out(self, batch: object) -> None:
+        """Have the other lane help, for this batch may be waiting for somebody else."""
+        self._fresh.discard(batch)
+        self._wake.set()
+
+    async def _take(self) -> None:
+        """Do what is waiting, as much as fits into a batch."""
+        taken, self._queue = self._queue[:_MAX_BATCH], self._queue[_MAX_BATCH:]
+        programs: dict[UUID, list[tuple[Request, asyncio.Future[Result]]]] = defaultdict(list)
+        for program_id, request, future in taken:
+            programs[program_id].append((request, future))
+        for program_id, group in programs.items():
+            await self._do(program_id, group)
 
     async def _do(self, program_id: UUID, group: list[tuple[Request, asyncio.Future[Result]]]) -> None:
         try:
