@@ -200,7 +200,8 @@ def _sentence(
         case IneligibleReason.IN_DEBT:
             return _in_debt(standing)
     have = f"The member has {plural(max(0, standing.available))}"
-    return f"{have}; {plural(verdict.points_missing)} more are needed."
+    are = "is" if verdict.points_missing == 1 else "are"
+    return f"{have}; {plural(verdict.points_missing)} more {are} needed."
 
 
 def _not_active(standing: Standing) -> str:
