@@ -15,7 +15,7 @@ from app.errors import ErrorCode, Unavailable, refuse
 from app.metrics import ERRORS
 from app.outbox.service import Queue
 from app.settings import Settings
-from workers import calendar, earning, ledger, relay
+from workers import calendar, earning, ledger, redemptions, relay
 from workers.queue import Job, connect, make_worker
 
 log = structlog.get_logger("laurel.worker")
@@ -57,6 +57,7 @@ async def _main(settings: Settings, queues: Sequence[Queue]) -> None:
     tasks = [
         asyncio.create_task(_again("sweep", ledger.sweep_forever)),
         asyncio.create_task(_again("calendar", calendar.sweep_forever)),
+        asyncio.create_task(_again("reservations", redemptions.sweep_forever)),
     ]
     for queue in queues:
         tasks.append(asyncio.create_task(_again(f"take_back:{queue}", partial(relay.take_back, queue))))
