@@ -13,7 +13,8 @@ HELP = """A self-hosted engine for rewards programs.
 runs `laurel migrate` once for each version, `laurel serve` and `laurel work` as often as it needs.
 
 Settings are environment variables: DATABASE_URL, REDIS_URL, LAUREL_DATA_DIR, LAUREL_HOST,
-LAUREL_PORT, LAUREL_ADMIN_KEY, LAUREL_SECRET_KEY, LAUREL_LOG_FORMAT, LAUREL_LOG_LEVEL and more.
+LAUREL_PORT, LAUREL_ADMIN_KEY, LAUREL_SECRET_KEY, LAUREL_CODES_KEY, LAUREL_LOG_FORMAT,
+LAUREL_LOG_LEVEL and more.
 """
 
 app = typer.Typer(

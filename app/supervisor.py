@@ -27,7 +27,7 @@ from app.embedded import (
     prepare_data_dir,
 )
 from app.embedded.process import stop_process, wait_until
-from app.keyring import admin_key, secret_key
+from app.keyring import admin_key, codes_key, secret_key
 from app.preparation import InterruptedStartError, prepare
 from app.settings import Settings
 
@@ -196,6 +196,7 @@ def _run(
         # Made here once, so that the API and the worker find the same ones.
         admin_key(settings)
         secret_key(settings)
+        codes_key(settings)
         demo = prepare(settings, signals.stopping)
         stack.enter_context(announced(data_dir, settings, address))
         environment = _environment(settings, listener)
