@@ -17,7 +17,9 @@ from app.access.scopes import PROGRAM_SCOPES
 from app.access.tenancy import scoped
 from app.access.tokens import MemberTokens, create_member_token
 from app.campaigns.service import create_campaign
+from app.catalog.vault import Vault
 from app.database import transaction
+from app.demo_rewards import PAID_ORDER, PAYER, fill_catalog
 from app.demo_rules import QUIZ, RULES, STORES, TIERS, campaigns, gold_rule
 from app.earning.events import Incoming, OwnDeed
 from app.earning.reads import find_event
@@ -27,7 +29,7 @@ from app.earning.remainders import Wish
 from app.earning.rule_service import create_rule, list_rules
 from app.earning.rules import EventKind, RuleStatus
 from app.imports.purchases import Order, OrderLine
-from app.keyring import read_secret, secret_key, write_secret
+from app.keyring import codes_key, read_secret, secret_key, write_secret
 from app.ledger.adjusting import adjust_points
 from app.ledger.expiry import ExpiryKind, ExpiryPolicy
 from app.members.inputs import NewMember
@@ -110,7 +112,7 @@ async def ensure_demo(settings: Settings) -> Demo | None:
                 return None
             program, _ = await create_program(PROGRAM)
         if await find_event(program.id, _LAST_ORDER) is None:
-            await fill(program)
+            await fill(program, Vault(codes_key(settings)))
             log.info("demo.filled", members=MEMBERS)
         key = await _key(settings.data_dir / _KEY_FILE, program.id)
         tokens = MemberTokens(secret_key(settings))
@@ -130,11 +132,14 @@ def _ref(number: int) -> MemberRef:
     return MemberRef(external_id=_external_id(number))
 
 
-async def fill(program: Program) -> None:
-    """Give a program stores, tiers, rules, campaigns, members, and what they did in MONTHS months.
+async def fill(program: Program, vault: Vault) -> None:
+    """Give a program stores, tiers, rules, campaigns, a catalog, members, and what they did in MONTHS months.
 
     Safe to be broken off and begun again: all of it follows from the time at which the program was
     made, and what is there already is recognised. The last purchase is recorded last of all.
+
+    Args:
+        vault: seals the codes of the catalog.
     """
     now = program.created_at
     tiers = await _set_up(program)
@@ -157,6 +162,8 @@ async def fill(program: Program) -> None:
         (12, -25, "Booked twice by mistake"),
     ):
         await adjust_points(program.id, _ref(number), points, reason, f"demo-{number}")
+    payment = await fill_catalog(program, tiers["Blossom"], vault)
+    await record_now(program.id, [_incoming(_paid_order(now))._replace(redemption_id=payment)])
     await record_now(program.id, [_incoming(_last_order(now))])
 
 
@@ -267,6 +274,15 @@ def _deeds(member: NewMember, now: datetime, chance: random.Random) -> list[Inco
             deed = OwnDeed(f"{member.external_id}-{what}-{number}", action, moment)
             deeds.append(Incoming(deed, ref, store, kind))
     return deeds
+
+
+def _paid_order(now: datetime) -> Order:
+    """Return the purchase of which a part was paid with points."""
+    assert PAYER.external_id
+    sku, name, category, brand, price = _GOODS[7]
+    assert Decimal(price) == PAID_ORDER
+    line = OrderLine(sku, name, category, brand, Decimal(1), PAID_ORDER)
+    return Order(f"{PAYER.external_id}-paid", PAYER.external_id, now - timedelta(hours=3), [line], [])
 
 
 _LAST_ORDER = f"{_external_id(1)}-latest"

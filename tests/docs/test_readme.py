@@ -32,8 +32,8 @@ VARIABLE = re.compile(r"\$(\w+):")
 @pytest.fixture
 async def context():
     program, _ = await create_program(dataclasses.replace(demo.PROGRAM, slug=f"readme-{uuid4().hex[:12]}"))
-    await demo.fill(program)
     vault = Vault("secret")
+    await demo.fill(program, vault)
     recorder = Coalescer(record_now, "recording")
     redeemer = Coalescer(partial(take, vault=vault), "redeeming")
     await recorder.start()

@@ -5,24 +5,40 @@ from uuid import uuid4
 
 import pytest
 
-from app import demo
+from app import demo, demo_rewards
 from app.campaigns.campaigns import CampaignStatus
 from app.campaigns.reads import list_campaigns
+from app.catalog.rewards import RewardKind
+from app.catalog.vault import Vault
 from app.database import connection
 from app.paging import make_page
 from app.programs.service import create_program
+from app.redemptions.redemptions import RedemptionStatus
 from tests.helpers import find_differences
 
-TABLES = ("store", "tier", "earning_rule", "campaign", "member", "member_tier", "event", "refund")
-STEPS = (
-    "create_store", "create_tier", "create_rule", "create_campaign", "enroll_members", "set_member_tier",
-    "record_now", "refund_purchase", "return_items", "adjust_points",
+VAULT = Vault("a secret of the tests")
+TABLES = (
+    "store", "tier", "earning_rule", "campaign", "member", "member_tier", "event", "refund", "reward",
+    "reward_code", "redemption", "idempotency_key",
 )  # fmt: skip
+STEPS = (
+    *((demo, step) for step in (
+        "create_store", "create_tier", "create_rule", "create_campaign", "enroll_members", "set_member_tier",
+        "record_now", "refund_purchase", "return_items", "adjust_points",
+    )),
+    *((demo_rewards, step) for step in (
+        "create_reward", "upload_codes", "adjust_points", "take", "cancel", "capture", "fulfil", "use_code",
+    )),
+)  # fmt: skip
+ONCE = ("enroll_members", "return_items", "upload_codes", "cancel", "capture", "use_code")
+"""Steps that are taken once: broken off when they are done."""
 
 PAID_BY = """
 SELECT r.definition->>'name' FROM award a JOIN event e ON e.id = a.event_id
 JOIN earning_rule r ON r.id = a.rule_id WHERE e.program_id = $1 AND a.points > 0
 """
+STATES = "SELECT status FROM redemption WHERE program_id = $1"
+KINDS = "SELECT kind FROM reward WHERE program_id = $1"
 LABELS = """
 SELECT step->>'kind' FROM award a JOIN event e ON e.id = a.event_id, jsonb_array_elements(a.steps) AS step
 WHERE e.program_id = $1
@@ -58,8 +74,8 @@ async def found(statement, program):
 
 async def test_broken_off_at_every_step_the_demo_is_finished_as_if_nothing_had_happened(monkeypatch):
     program, other = await new_demo(), await new_demo()
-    for step in STEPS:
-        done = getattr(demo, step)
+    for module, step in STEPS:
+        done = getattr(module, step)
         calls = 0
 
         async def stumble(*args, done=done, **kwargs):
@@ -68,31 +84,31 @@ async def test_broken_off_at_every_step_the_demo_is_finished_as_if_nothing_had_h
             if calls == 2:
                 raise BrokenOffError
             result = await done(*args, **kwargs)
-            if done.__name__ in ("enroll_members", "return_items"):
+            if done.__name__ in ONCE:
                 raise BrokenOffError
             return result
 
         with monkeypatch.context() as patch:
-            patch.setattr(demo, step, stumble)
+            patch.setattr(module, step, stumble)
             with pytest.raises(BrokenOffError):
-                await demo.fill(program)
-    await demo.fill(program)
-    await demo.fill(other)
+                await demo.fill(program, VAULT)
+    await demo.fill(program, VAULT)
+    await demo.fill(other, VAULT)
     assert await contents(program) == await contents(other)
     assert await find_differences(program.id) == []
 
 
 async def test_a_demo_that_is_filled_again_stays_as_it_is():
     program = await new_demo()
-    await demo.fill(program)
+    await demo.fill(program, VAULT)
     before = await contents(program)
-    await demo.fill(program)
+    await demo.fill(program, VAULT)
     assert await contents(program) == before
 
 
 async def test_the_demo_has_something_for_every_query():
     program = await new_demo()
-    await demo.fill(program)
+    await demo.fill(program, VAULT)
     there = await contents(program)
     assert all(there.values()), there
     silent = {"Happy birthday", "Lumen counts double", "Coffee is worth more, too", "Bring a friend"}
@@ -104,3 +120,6 @@ async def test_the_demo_has_something_for_every_query():
     }  # fmt: skip
     for status in (CampaignStatus.ACTIVE, CampaignStatus.ENDED):
         assert len((await list_campaigns(program.id, make_page(), program.created_at, {status})).items) == 1
+    assert await found(KINDS, program) == set(RewardKind)
+    assert await found(STATES, program) == set(RedemptionStatus) - {RedemptionStatus.EXPIRED}
+    assert await found("SELECT points_amount FROM event WHERE program_id = $1", program) == {None, 25}
