@@ -7,16 +7,21 @@ from uuid import UUID
 import asyncpg
 
 from app.database import transaction
+from app.ledger.burning_checks import BURNING_CHECKS
 from app.ledger.checks import CHECKS
 
 MAX_FINDINGS = 100
 """Differences that are told of one check; the first says enough."""
 
+EVERY_CHECK = {**CHECKS, **BURNING_CHECKS}
+"""What is computed again, in the order in which it is told."""
+
 
 class Finding(NamedTuple):
     """One difference: which check, in which account, what is kept and what it comes to.
 
-    Of what has lost its account, `account_id` is the id of the event that it names.
+    Of what has lost its account, `account_id` is the id of the event or redemption that it names. What is
+    everybody's goes by its own: a budget by its rule, what is left of a reward by that.
     """
 
     check: str
@@ -26,7 +31,7 @@ class Finding(NamedTuple):
 
 
 async def verify(program_id: UUID | None = None) -> AsyncIterator[tuple[str, list[Finding]]]:
-    """Compute everything again from entries, allocations and awards, and compare.
+    """Compute everything again from entries, allocations, awards, redemptions and codes, and compare.
 
     Reads one snapshot of the database, so that it can run beside live traffic.
 
@@ -39,7 +44,7 @@ async def verify(program_id: UUID | None = None) -> AsyncIterator[tuple[str, lis
     async with transaction() as sql:
         await sql.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         await sql.execute("SET LOCAL statement_timeout = 0")
-        for name, check in CHECKS.items():
+        for name, check in EVERY_CHECK.items():
             yield name, await _run(sql, name, check, program_id)
 
 
