@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,12 +17,11 @@ from app.catalog.eligibility import (
     judge,
 )
 from app.catalog.rewards import Reward, RewardLimits, RewardStatus, Stock
-from app.ids import new_id
 from tests.redemptions.making import reward_like
 
 NOW = datetime(2026, 5, 5, 12, tzinfo=UTC)
 A_MOMENT = timedelta(microseconds=1)
-GOLD, SILVER = new_id(), new_id()
+GOLD, SILVER = UUID(int=2), UUID(int=1)
 RICH = Standing("ACTIVE", 1000)
 
 

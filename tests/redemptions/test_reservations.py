@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 
@@ -173,8 +174,10 @@ async def test_reading_many_releases_those_that_ran_out_alone(monkeypatch: pytes
 
 
 async def test_an_account_whose_books_disagree_holds_up_nobody_else(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    told = Mock()
+    monkeypatch.setattr("app.redemptions.expiring.log", told)
     program = await new_program()
     reward = await new_reward(program, stock=10)
     members = [await rich_member(program, 200) for _ in range(5)]
@@ -188,6 +191,7 @@ async def test_an_account_whose_books_disagree_holds_up_nobody_else(
     pass_time(monkeypatch, seconds=60)
     try:
         assert await sweep() == 4
+        told.exception.assert_called_once_with("reservation_not_released", redemption_id=str(held[2].id))
         # Others have the pieces, and the member what is not held.
         results = await redeem(program.id, [wanted(member, reward, quantity=1) for member in members])
         assert tally(results) == {"OK": 5}
