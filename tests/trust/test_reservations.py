@@ -184,10 +184,15 @@ async def test_two_workers_that_sweep_at_once_release_each_reservation_once(plac
         await blocked(place, "FOR NO KEY UPDATE", count=2)
     await until(counted(place, shop, expired=RESERVATIONS), 20, "all are released")
     await assert_each_was_released_once(place, shop, points["available"] + points["reserved"])
-    told = [line for lines in place.logged(logs).values() for line in lines if "reservations_expired" in line]
-    assert sum(orjson.loads(line)["reservations"] for line in told) == RESERVATIONS
-    assert other.stop() == 0
+
+    async def told() -> bool:
+        lines = [line for lines in place.logged(logs).values() for line in lines]
+        counts = [orjson.loads(line)["reservations"] for line in lines if "reservations_expired" in line]
+        return sum(counts) == RESERVATIONS
+
+    await until(told, 5, "the workers have told of each reservation once")
     place.assert_calm(logs)
+    assert other.stop() == 0
 
 
 async def connected(place: Place, workers: int) -> bool:
