@@ -1,5 +1,6 @@
 """The catalog, as it is read: rewards, what is left of them, and whether a member can have them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
@@ -16,11 +17,11 @@ from app.ids import to_global_id
 from app.members.reads import get_member
 from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context
-from graphql_schema.eligibility import Eligibility, load_eligibility, redeemer_of
+from graphql_schema.eligibility import Asked, Eligibility, load_eligibility, redeemer_of
 from graphql_schema.enums import enum_type
 from graphql_schema.giveaways import RULE, DrawEntry, entries_of, load_winning
 from graphql_schema.inputs import MemberRef
-from graphql_schema.nodes import Info, Node, finds, key_of, program_of
+from graphql_schema.nodes import Info, Node, finds, key_of, later, program_of
 from graphql_schema.pagination import AFTER, BEFORE, FIRST, LAST, Connection, connection, page_of
 from graphql_schema.scalars import Points
 from graphql_schema.tiers import Tier, load_tiers
@@ -138,11 +139,8 @@ class Reward(Node):
     @resolver(
         description="It is for members of the lowest of these tiers, and of all above; empty for everybody."
     )
-    async def tiers(self, info: Info) -> list[Tier]:
-        if not self.reward.tiers:
-            return []
-        found = await info.context.loader(load_tiers).load_many(self.reward.tiers)
-        return [tier for tier in found if tier is not None]
+    def tiers(self, info: Info) -> list[Tier]:
+        return later(_find_tiers(info.context, self.reward.tiers)) if self.reward.tiers else []
 
     @resolver(
         description="GIVEAWAY: the 32 bytes of the seed that decided who won, as 64 hex digits; null until"
@@ -186,12 +184,17 @@ class Reward(Node):
         description="For the member that the query is about: can it be redeemed now, and if not, why. That"
         " is the signed-in member, or for an API key the catalog's `forMember`; null where there is neither."
     )
-    async def eligibility(self, info: Info) -> Eligibility | None:
+    def eligibility(self, info: Info) -> Eligibility | None:
         own = info.context.principal.member_id
         member_id = self.about if own is None else own
         if member_id is None:
             return None
-        return await info.context.loader(load_eligibility).load((self.reward, member_id))
+        return later(info.context.loader(load_eligibility).load(Asked(self.reward, member_id)))
+
+
+async def _find_tiers(context: Context, tier_ids: Sequence[UUID]) -> list[Tier]:
+    found = await context.loader(load_tiers).load_many(tier_ids)
+    return [tier for tier in found if tier is not None]
 
 
 async def load_rewards(context: Context, keys: list[UUID]) -> list[Reward | None]:

@@ -1,5 +1,6 @@
 """Whether a member can have a reward now: asked one by one, answered for all rewards of a page at once."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -86,19 +87,28 @@ async def redeemer_of(context: Context, member_id: UUID) -> Redeemer:
     return Redeemer(member_id, stand.standing, month_began)
 
 
-async def load_eligibility(context: Context, keys: list[tuple[Reward, UUID]]) -> list[Eligibility]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """A reward, and whom it is about; each is itself alone, for comparing rewards takes long."""
+
+    reward: Reward
+    member_id: UUID
+
+
+async def load_eligibility(context: Context, keys: list[Asked]) -> list[Eligibility]:
     """Load whether members can have rewards: one statement for all whose limits count what members had."""
-    members = list(dict.fromkeys(member_id for _, member_id in keys))
+    members = list(dict.fromkeys(each.member_id for each in keys))
     found = await context.loader(load_standings).load_many(members)
     stands = {member_id: stand for member_id, stand in zip(members, found, strict=True) if stand is not None}
-    pairs = [(member_id, reward.id) for reward, member_id in keys if reward.limits.count_members]
+    pairs = [(each.member_id, each.reward.id) for each in keys if each.reward.limits.count_members]
     had = {}
     if pairs:
         _, policy, moment = stands[members[0]]
         async with connection() as sql:
             had = await load_had(sql, policy, pairs, moment)
     judged = []
-    for reward, member_id in keys:
+    for each in keys:
+        reward, member_id = each.reward, each.member_id
         stand = stands[member_id]
         verdict = judge(reward, stand.standing, had.get((member_id, reward.id), NOTHING_HAD), stand.moment)
         judged.append(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import EnumMeta
+from functools import lru_cache
 from types import CoroutineType, GeneratorType, WrapperDescriptorType
 from typing import Any, NamedTuple
 
@@ -130,6 +131,7 @@ def _complete_int(value: Any) -> Any:
     return GraphQLInt.coerce_output_value(value)
 
 
+@lru_cache(maxsize=1000)
 def _leaf(type_: Any) -> tuple[type | None, Callable[[Any], Any]]:
     """Return the class of values that are leaves as they are, and what completes the others."""
     if isinstance(type_, GraphQLEnumType):
