@@ -6,7 +6,6 @@ from uuid import UUID
 
 import asyncpg
 
-from app import clock
 from app.database import connection, transaction
 from app.ids import new_id
 from app.ledger.operations import EntryKind, Status
@@ -20,11 +19,16 @@ INSERT INTO reward (id, program_id, version, kind, status, name, search, points,
 VALUES ($1, $2, 1, $3, 'ACTIVE', 'Money off', 'money off', $4, $5, false, '{}', $6, $6)
 """
 
+_OWN = """
+UPDATE ledger_entry SET source = 'redemption', source_id = $3 WHERE account_id = $1 AND sequence = $2
+RETURNING occurred_at
+"""
+
 _REDEMPTION = """
 INSERT INTO redemption (id, program_id, member_id, reward_id, reward_name, status, quantity, points, rate,
-    amount, reserve_entry, redeem_entry, reserved_until, confirmed_at, ended_at, source, created_at,
-    updated_at)
-VALUES ($1, $2, $3, $4, 'Money off', $5, 1, $6, 100, $7, $8, $9, $10, $11, $12, 'test', $13, $13)
+    amount, order_amount, reserve_entry, redeem_entry, reserved_until, confirmed_at, ended_at, source,
+    created_at, updated_at)
+VALUES ($1, $2, $3, $4, 'Money off', $5, 1, $6, $14, $7, $7, $8, $9, $10, $11, $12, 'test', $13, $13)
 """
 
 
@@ -60,12 +64,14 @@ async def pay(
     kind: str = "DISCOUNT",
 ) -> Paid:
     """Spend points that the member has on money off an order, as redeeming does."""
-    reserved, now = status in ("RESERVED", "EXPIRED"), clock.now()
+    reserved = status in ("RESERVED", "EXPIRED")
     outcome = await post(program, member, EntryKind.RESERVE if reserved else EntryKind.REDEEM, points)
     assert outcome.status is Status.APPLIED
     paid = Paid(new_id(), new_id())
     money = kind == "DISCOUNT"
+    rate = (points / Decimal(amount) if Decimal(amount) else 1) if money else None
     async with transaction() as sql:
+        now = await sql.fetchval(_OWN, member.id, outcome.sequence, paid.id)
         await sql.execute(
             _REWARD, paid.reward_id, program.id, kind, None if money else points, 100 if money else None, now
         )
@@ -76,7 +82,7 @@ async def pay(
             _REDEMPTION, paid.id, program.id, member.id, paid.reward_id, status, points, Decimal(amount),
             outcome.sequence if reserved else None, None if reserved else outcome.sequence,
             now if reserved else None, None if reserved else now,
-            now if status in ("CANCELLED", "EXPIRED") else None, now,
+            now if status in ("CANCELLED", "EXPIRED") else None, now, rate,
         )  # fmt: skip
     return paid
 

@@ -114,6 +114,12 @@ async def test_no_more_comes_back_than_is_left_of_the_redemption() -> None:
     await post(shop.program, member, EntryKind.RESTORE, 150, reference=row["redeem_entry"])
     async with connection() as sql:
         await sql.execute("UPDATE redemption SET restored = 150 WHERE id = $1", paid.id)
+        await sql.execute(
+            "UPDATE ledger_entry SET source = 'redemption', source_id = $2"
+            " WHERE account_id = $1 AND kind = 'RESTORE'",
+            member.id,
+            paid.id,
+        )
     assert (await shop.back(event, amount="5")).restored_points == 50
     assert (await shop.back(event)).restored_points == 0
     assert await paid.state() == ("CANCELLED", 200, 0)
