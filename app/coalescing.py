@@ -61,6 +61,9 @@ class Coalescer(Generic[Request, Result]):
             for lane in late:
                 lane.cancel()
             await asyncio.gather(*self._lanes, return_exceptions=True)
+        for _, _, future in self._queue:
+            future.cancel()
+        self._queue = []
 
     async def do(self, program_id: UUID, request: Request) -> Result:
         """Do one request, as `work` does, together with whatever else has arrived.
@@ -112,16 +115,17 @@ class Coalescer(Generic[Request, Result]):
         programs: dict[UUID, list[tuple[Request, asyncio.Future[Result]]]] = defaultdict(list)
         for program_id, request, future in taken:
             programs[program_id].append((request, future))
-        for program_id, group in programs.items():
-            await self._do(program_id, group)
+        try:
+            for program_id, group in programs.items():
+                await self._do(program_id, group)
+        finally:
+            # Nobody else knows of those that a lane took and could not do any more.
+            for _, _, future in taken:
+                future.cancel()
 
     async def _do(self, program_id: UUID, group: list[tuple[Request, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._work(program_id, [request for request, _ in group])
-        except asyncio.CancelledError:
-            for _, future in group:
-                future.cancel()
-            raise
         except Exception as error:
             if len(group) == 1:
                 if not group[0][1].done():

@@ -9,6 +9,7 @@ from uuid import UUID
 from app.catalog.rewards import Reward, RewardStatus
 from app.earning.exact import plural
 from app.errors import ErrorCode, UserError
+from app.ledger.operations import MAX_POINTS
 
 
 class IneligibleReason(StrEnum):
@@ -75,7 +76,7 @@ def judge(
     """
     cost = reward.least_points * quantity if points is None else points
     reasons = [*_of_reward(reward, moment, quantity), *_of_member(reward, standing, had, quantity)]
-    missing = max(0, cost - standing.available)
+    missing = min(max(0, cost - standing.available), MAX_POINTS)
     if missing:
         reasons.append(IneligibleReason.NOT_ENOUGH_POINTS)
     return Verdict(tuple(sorted(reasons, key=_ORDER.__getitem__)), missing)

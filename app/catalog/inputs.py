@@ -127,7 +127,8 @@ def _check_limits(content: RewardContent, problems: Problems) -> None:
     for name in ("max_share_of_order", "min_points"):
         if getattr(limits, name) is not None and content.kind is not RewardKind.DISCOUNT:
             problems.add(f"{label((name,))} is for DISCOUNT alone.", "limits", name)
-            return
+    if content.kind is not RewardKind.DISCOUNT:
+        return
     if limits.max_share_of_order is not None:
         _check_number(
             limits.max_share_of_order, Decimal(1), SHARE_DECIMALS, problems, "limits", "max_share_of_order"

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
 import asyncpg
@@ -176,5 +177,7 @@ def _conditions(wanted: CatalogFilter, moment: datetime, args: list[Any]) -> lis
 
 
 def searchable(*texts: str | None) -> str:
-    """Return texts in the form in which a search compares them: without case, one after the other."""
-    return "\n".join(text.casefold() for text in texts if text)
+    """Return texts in the form in which a search compares them: one after the other, without regard to
+    case, or to how accents are written.
+    """
+    return "\n".join(normalize("NFC", normalize("NFC", text).casefold()) for text in texts if text)

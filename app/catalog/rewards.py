@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from enum import StrEnum
 from uuid import UUID
 
+_NOTHING = Decimal(0)
 # Enough for every product and quotient of two numbers that the API takes.
 _WIDE = Context(prec=80)
 
@@ -137,16 +138,26 @@ class Reward:
         """Tell whether a member may have it who has, or is above, these tiers."""
         return not self.tiers or any(tier in allowed for tier in self.tiers)
 
-    def most_money(self, order_amount: Decimal, digits: int) -> Decimal:
-        """Return the most that a DISCOUNT takes off an order: its share, rounded down to the currency."""
+    def most_money(self, order_amount: Decimal, digits: int, paid: Decimal = _NOTHING) -> Decimal:
+        """Return the most that a DISCOUNT takes off an order: its share, rounded down to the currency.
+
+        Args:
+            digits: of the currency.
+            paid: what points have taken off the same order already.
+        """
         share = self.limits.max_share_of_order
         most = order_amount if share is None else _WIDE.multiply(order_amount, share)
-        return _rounded(most, digits, ROUND_FLOOR)
+        return max(_rounded(most, digits, ROUND_FLOOR) - paid, _NOTHING)
 
-    def most_points(self, order_amount: Decimal, digits: int) -> int:
-        """Return the most points that a DISCOUNT takes for an order: none of them buys nothing."""
-        assert self.points_per_currency_unit is not None
-        return int(_WIDE.multiply(self.most_money(order_amount, digits), self.points_per_currency_unit))
+    def most_points(self, order_amount: Decimal, digits: int, paid: Decimal = _NOTHING) -> int:
+        """Return the most points that a DISCOUNT takes for an order, as `most_money` says; none too many.
+
+        Where a point is worth more than the smallest coin the last one may buy less than it is worth.
+        """
+        rate, most = self.points_per_currency_unit, self.most_money(order_amount, digits, paid)
+        assert rate is not None
+        points = int(_WIDE.multiply(most, rate))
+        return points + (money_for(points, rate, digits, most) < most)
 
 
 def money_for(points: int, rate: Decimal, digits: int, most: Decimal | None) -> Decimal:

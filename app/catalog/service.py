@@ -67,7 +67,7 @@ SELECT count(*) FROM reward_code WHERE program_id = $1 AND reward_id = $2 AND re
 
 
 async def create_reward(program_id: UUID, content: RewardContent, vault: Vault) -> Reward:
-    """Set up a reward; the same again, with no other content, answers with the reward that is there.
+    """Set up a reward; the same again answers with the reward that is there, while nobody has redeemed it.
 
     A giveaway gets the seed of its draw, sealed, whose hash is public from the start.
 
@@ -194,13 +194,12 @@ def _content(reward: Reward) -> RewardContent:
 
 
 async def _twin(sql: asyncpg.Connection, program_id: UUID, said: Mapping[str, Any]) -> Reward | None:
-    """Return the oldest reward that says the same, redeemed or not; what is over is nobody's twin."""
+    """Return the oldest reward that says the same and of which nothing has been redeemed."""
     rows = await sql.fetch(_NAMESAKES, program_id, said["name"], said["kind"])
     for reward in await find_rewards(sql, program_id, [row["id"] for row in rows]):
         assert reward is not None
-        stock = replace(_content(reward), stock=reward.stock.capacity)
-        over = reward.status is RewardStatus.ARCHIVED or reward.drawn_at is not None
-        if not over and stock.tidy() == said:
+        is_new = reward.status is not RewardStatus.ARCHIVED and not reward.stock.taken
+        if is_new and _content(reward).tidy() == said:
             return reward
     return None
 

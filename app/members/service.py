@@ -166,6 +166,8 @@ async def update_member(program_id: UUID, ref: MemberRef, changes: Mapping[str, 
 
     async def update() -> MemberRow:
         async with transaction() as sql:
+            if "status" in columns:
+                await _lock_account(sql, program_id, ref)
             row = await lock_member(sql, program_id, ref)
             if row is None:
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
@@ -188,6 +190,14 @@ async def update_member(program_id: UUID, ref: MemberRef, changes: Mapping[str, 
     if row.status == MemberStatus.CLOSED:
         forget(member_credential(row.id))
     return row
+
+
+async def _lock_account(sql: asyncpg.Connection, program_id: UUID, ref: MemberRef) -> None:
+    """Wait for whoever earns or spends for a member: once they are suspended, nothing of that is to come."""
+    (found,) = await find_members(sql, program_id, [ref])
+    if found is not None:
+        statement = "SELECT id FROM account WHERE program_id = $1 AND member_id = $2 FOR NO KEY UPDATE"
+        await sql.execute(statement, program_id, found.id)
 
 
 async def lock_member(sql: asyncpg.Connection, program_id: UUID, ref: MemberRef) -> MemberRow | None:

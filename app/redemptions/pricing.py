@@ -11,6 +11,9 @@ from app.redemptions.inputs import Wanted
 from app.validation import Problems
 
 
+_NOTHING = Decimal(0)
+
+
 class Price(NamedTuple):
     """Points that all pieces cost, and their money: taken off an order, or the face value."""
 
@@ -18,10 +21,16 @@ class Price(NamedTuple):
     amount: Decimal | None
 
 
-def price(reward: Reward, wanted: Wanted, currency: str, problems: Problems) -> Price:
-    """Return what is asked for costs, and note what is wrong with it."""
+def price(
+    reward: Reward, wanted: Wanted, currency: str, problems: Problems, paid: Decimal = _NOTHING
+) -> Price:
+    """Return what is asked for costs, and note what is wrong with it.
+
+    Args:
+        paid: what the member's points have taken off the same order already.
+    """
     if reward.kind is RewardKind.DISCOUNT:
-        return _of_discount(reward, wanted, currency, problems)
+        return _of_discount(reward, wanted, currency, paid, problems)
     assert reward.points is not None
     if wanted.points is not None:
         message = f"The price of a {reward.kind} is fixed; points are named for a DISCOUNT alone."
@@ -32,7 +41,7 @@ def price(reward: Reward, wanted: Wanted, currency: str, problems: Problems) -> 
     return Price(reward.points * wanted.quantity, amount)
 
 
-def _of_discount(reward: Reward, wanted: Wanted, currency: str, problems: Problems) -> Price:
+def _of_discount(reward: Reward, wanted: Wanted, currency: str, paid: Decimal, problems: Problems) -> Price:
     assert reward.points_per_currency_unit is not None
     digits, order_amount = MINOR_DIGITS[currency], wanted.order_amount
     if wanted.quantity != 1:
@@ -46,11 +55,13 @@ def _of_discount(reward: Reward, wanted: Wanted, currency: str, problems: Proble
         return Price(reward.least_points, None)
     if reward.limits.min_points is not None and points < reward.limits.min_points:
         problems.add(f"At least {plural(reward.limits.min_points)} can be spent on an order.", "points")
-    if order_amount is not None and points > (most := reward.most_points(order_amount, digits)):
-        money = format_money(reward.most_money(order_amount, digits), currency)
-        message = (
-            f"At most {plural(most)} can be spent on this order, of which {money} can be paid with points."
-        )
+    if order_amount is None:
+        return Price(points, money_for(points, reward.points_per_currency_unit, digits, None))
+    most_money = reward.most_money(order_amount, digits, paid)
+    if points > (most := reward.most_points(order_amount, digits, paid)):
+        money = format_money(most_money, currency)
+        message = f"At most {plural(most)} can be spent on this order: {money} of it can be paid so."
+        if paid:
+            message = f"{format_money(paid, currency)} of this order is paid with points already. {message}"
         problems.add(message, "points", code=ErrorCode.LIMIT_REACHED)
-    most_money = None if order_amount is None else reward.most_money(order_amount, digits)
     return Price(points, money_for(points, reward.points_per_currency_unit, digits, most_money))

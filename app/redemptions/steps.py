@@ -34,7 +34,7 @@ SELECT c.drawn_at IS NOT NULL FROM reward_stock c JOIN reward r ON r.id = c.rewa
 WHERE r.program_id = $1 AND c.reward_id = $2 AND r.kind = 'GIVEAWAY' FOR NO KEY UPDATE OF c
 """
 
-_IS_DISCOUNT = "SELECT kind = 'DISCOUNT' FROM reward WHERE program_id = $1 AND id = $2"
+_DISCOUNT = "SELECT min_points FROM reward WHERE program_id = $1 AND id = $2 AND kind = 'DISCOUNT'"
 
 _USED_CODES = """
 SELECT count(*) FROM reward_code WHERE program_id = $1 AND redemption_id = $2 AND used_at IS NOT NULL
@@ -97,10 +97,6 @@ class Step(NamedTuple):
 _Act = Callable[[asyncpg.Connection, Redemption, Members], Awaitable[Redemption]]
 
 
-class _RanOut(Exception):
-    """The reservation had run out: it has been released, and nothing else was done."""
-
-
 async def capture(
     program_id: UUID, redemption_id: UUID, key: str, points: int | None = None, *, caller: UUID | None = None
 ) -> Stepped:
@@ -123,16 +119,14 @@ async def capture(
         if not 1 <= spent <= redemption.points:
             message = f"Between 1 and {plural(redemption.points)} can be captured: as many were reserved."
             raise refuse(ErrorCode.INVALID, message, "points")
-        is_discount = await sql.fetchval(_IS_DISCOUNT, program_id, redemption.reward_id)
-        if caller is not None and spent < redemption.points and not is_discount:
-            raise refuse(
-                ErrorCode.INVALID, "The reward has a fixed price: capture all of its points.", "points"
-            )
+        discount = await sql.fetchrow(_DISCOUNT, program_id, redemption.reward_id)
+        if spent < redemption.points:
+            _check_fewer(spent, discount, caller)
         await _check_not_drawn(sql, step, redemption)
         policy, now = members.grounds.policy, members.moment
         entry = await _spend(sql, policy, redemption, spent, now)
         amount = redemption.amount
-        if is_discount and spent < redemption.points:
+        if discount is not None and spent < redemption.points:
             assert redemption.rate is not None
             amount = money_for(spent, redemption.rate, MINOR_DIGITS[policy.currency], redemption.amount)
         return redemption.but(
@@ -149,6 +143,16 @@ async def capture(
         REDEMPTIONS.labels("captured").inc()
         POINTS_SPENT.inc(done.redemption.points)
     return done
+
+
+def _check_fewer(spent: int, discount: asyncpg.Record | None, caller: UUID | None) -> None:
+    """Refuse to capture fewer points than were reserved where that is not for the caller, or too few."""
+    if discount is None and caller is not None:
+        message = "The reward has a fixed price: capture all of its points."
+        raise refuse(ErrorCode.INVALID, message, "points")
+    if discount is not None and spent < (discount["min_points"] or 1):
+        message = f"At least {plural(discount['min_points'])} can be spent on an order."
+        raise refuse(ErrorCode.INVALID, message, "points")
 
 
 async def _spend(
@@ -210,7 +214,8 @@ async def cancel(
         if await sql.fetchval(_USED_CODES, program_id, redemption.id):
             message = "One of its codes has been USED; the redemption cannot be cancelled."
             raise refuse(ErrorCode.WRONG_STATE, message, "redemption_id")
-        await _check_not_drawn(sql, step, redemption)
+        if redemption.status is RedemptionStatus.CONFIRMED:
+            await _check_not_drawn(sql, step, redemption)
         policy = members.grounds.policy
         (ended,) = await end(sql, policy, [redemption], RedemptionStatus.CANCELLED, reason, members.moment)
         return ended
@@ -237,7 +242,7 @@ async def fulfil(program_id: UUID, redemption_id: UUID, note: str | None = None)
         check_text(note, problems, "note")
 
     async def act(sql: asyncpg.Connection, redemption: Redemption, members: Members) -> Redemption:
-        if redemption.status is RedemptionStatus.FULFILLED and redemption.note == note:
+        if redemption.fulfilled_at is not None and redemption.note == note:
             return redemption
         _expect(step, redemption, RedemptionStatus.CONFIRMED)
         return redemption.but(status=RedemptionStatus.FULFILLED, fulfilled_at=members.moment, note=note)

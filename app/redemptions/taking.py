@@ -8,13 +8,14 @@ everybody who redeems it shares that one row.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from app.catalog.eligibility import NOTHING_HAD, Had, IneligibleReason, Standing, Verdict, errors_of, judge
-from app.catalog.rewards import Reward, RewardStatus
+from app.catalog.rewards import Reward, RewardKind, RewardStatus
 from app.catalog.stock import lock_rewards, tell_low
 from app.catalog.vault import Vault
 from app.database import retrying, transaction
@@ -41,6 +42,19 @@ SELECT k.* FROM unnest($2::text[], $3::text[]) AS t(operation, key) CROSS JOIN L
     WHERE program_id = $1 AND operation = t.operation AND key = t.key LIMIT 1
 ) k
 """
+
+
+# What a member's points have taken off their orders, whichever reward they went by.
+_PAID = """
+SELECT t.member_id, t.order_id, s.amount
+FROM unnest($2::uuid[], $3::text[]) AS t(member_id, order_id) CROSS JOIN LATERAL (
+    SELECT coalesce(sum(r.amount), 0) AS amount FROM redemption r
+    WHERE r.program_id = $1 AND r.member_id = t.member_id AND r.order_id = t.order_id AND r.rate IS NOT NULL
+        AND r.status NOT IN ('CANCELLED', 'EXPIRED')
+) s
+"""
+
+_Orders = dict[tuple[UUID, str | None], Decimal]
 
 
 class Taken(NamedTuple):
@@ -151,7 +165,8 @@ async def _take_within(
     await _answer_known(sql, program_id, batch)
     if batch.open:
         rewards = await lock_rewards(sql, program_id, [wanted[n].reward_id for n in batch.open])
-        decision = _Decision(members, rewards, await _had(sql, members, rewards, batch))
+        had, paid = await _had(sql, members, rewards, batch), await _paid(sql, program_id, rewards, batch)
+        decision = _Decision(members, rewards, had, paid)
         for n in batch.open:
             decision.decide(n, batch)
         if decision.short:
@@ -210,16 +225,38 @@ async def _had(
     return await load_had(sql, members.grounds.policy, pairs, members.moment)
 
 
+async def _paid(
+    sql: asyncpg.Connection, program_id: UUID, rewards: dict[UUID, Reward], batch: _Batch
+) -> _Orders:
+    """Return what members have paid with points already of the orders that more is to be paid of."""
+    asked = {
+        (batch.member_ids[n], each.order_id)
+        for n in batch.open
+        if (each := batch.wanted[n]).order_id is not None
+        and each.reward_id in rewards
+        and rewards[each.reward_id].kind is RewardKind.DISCOUNT
+    }
+    if not asked:
+        return {}
+    rows = await sql.fetch(_PAID, program_id, *[list(each) for each in zip(*asked, strict=True)])
+    return {(row["member_id"], row["order_id"]): row["amount"] for row in rows}
+
+
 class _Decision:
     """Requests decided one after the other: each meets what those before it have left."""
 
     def __init__(
-        self, members: Members, rewards: dict[UUID, Reward], had: dict[tuple[UUID, UUID], Had]
+        self,
+        members: Members,
+        rewards: dict[UUID, Reward],
+        had: dict[tuple[UUID, UUID], Had],
+        paid: _Orders,
     ) -> None:
         self._moment = members.moment
         self._currency = members.grounds.policy.currency
         self._standings = dict(members.standings)
         self._had = dict(had)
+        self._paid = dict(paid)
         self._twins: dict[tuple[str, str], tuple[int, int]] = {}
         self.twins: list[tuple[int, int]] = []
         """Requests with the same key as one before them in the batch, and which one that is."""
@@ -247,7 +284,9 @@ class _Decision:
             return
         standing, had = self._standings[member_id], self._had.get((member_id, reward.id), NOTHING_HAD)
         problems = Problems()
-        cost = price(reward, wanted, self._currency, problems)
+        order = (member_id, wanted.order_id)
+        paid = self._paid.get(order, Decimal(0))
+        cost = price(reward, wanted, self._currency, problems, paid)
         verdict = judge(reward, standing, had, self._moment, wanted.quantity, cost.points)
         errors = [*problems.errors, *errors_of(verdict, reward, standing, had, wanted.quantity)]
         if errors:
@@ -257,6 +296,8 @@ class _Decision:
             return
         self._twins[key] = (n, said)
         self._count(member_id, reward, standing, had, wanted.quantity, cost.points)
+        if order in self._paid and reward.kind is RewardKind.DISCOUNT:
+            self._paid[order] = paid + (cost.amount or 0)
         redemption = _new(member_id, reward, wanted, cost, self._moment)
         batch.accepted.append(Accepted(n, wanted, reward, redemption))
 

@@ -849,7 +849,7 @@ async def test_a_caller_who_goes_away_does_not_harm_the_others() -> None:
 
 
 async def test_too_many_waiting_requests_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.earning.coalescer._MAX_WAITING", 5)
+    monkeypatch.setattr("app.coalescing._MAX_WAITING", 5)
     program = await new_program()
     member = await new_member(program)
     coalescer = Coalescer(record_now, "recording")

@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 
 from app.catalog.inputs import MAX_RATE
 from app.catalog.rewards import Reward, RewardLimits, money_for
-from app.errors import ErrorCode
+from app.errors import ErrorCode, Refused
 from app.ids import new_id
 from app.ledger.operations import MAX_POINTS
 from app.members.reads import MemberRef
 from app.money import MINOR_DIGITS
 from app.redemptions.inputs import MAX_ORDER, Wanted
 from app.redemptions.pricing import price
-from app.redemptions.steps import capture
+from app.redemptions.steps import cancel, capture
+from app.redemptions.taking import take
 from app.validation import Problems
 from tests.helpers import new_program
 from tests.redemptions.making import (
+    VAULT,
     ask,
     check_books,
     codes_of,
@@ -29,6 +31,7 @@ from tests.redemptions.making import (
     redeemed,
     reward_like,
     rich_member,
+    wanted,
 )
 
 CURRENCIES = ("EUR", "JPY", "KWD")
@@ -85,14 +88,14 @@ def test_money_is_what_points_are_worth_rounded_up_and_never_beyond_the_order_or
             assert (error.code, error.field) == (ErrorCode.LIMIT_REACHED, ("points",))
             assert points > bound * Fraction(rate)
         else:
-            assert points <= bound * Fraction(rate)
+            assert points < bound * Fraction(rate) + 1
             assert cost.amount is not None
             assert cost.amount <= bound <= order
     assert cost.points == points
     if not problems.errors:
         assert cost.amount is not None
         money = Fraction(cost.amount)
-        assert exact <= money < exact + unit
+        assert min(exact, money if order is None else bound) <= money < exact + unit
         assert money % unit == 0
 
 
@@ -168,7 +171,7 @@ async def test_a_discount_takes_money_off_an_order() -> None:
     refused = await ask(program, member, reward, points=501, order_amount=Decimal("10.00"))
     assert codes_of(refused) == ["LIMIT_REACHED", "INSUFFICIENT_POINTS"]
     assert refused.errors[0].message == (
-        "At most 500 points can be spent on this order, of which 5.00 EUR can be paid with points."
+        "At most 500 points can be spent on this order: 5.00 EUR of it can be paid so."
     )
     await check_books(program)
 
@@ -189,3 +192,36 @@ async def test_points_are_named_for_a_discount_alone() -> None:
     member, reward = await rich_member(program), await new_reward(program)
     refused = await ask(program, member, reward, points=100)
     assert [(str(each.code), each.field) for each in refused.errors] == [("INVALID", ("points",))]
+
+
+async def test_several_payments_take_no_more_off_an_order_than_its_share() -> None:
+    program = await new_program()
+    half = await new_reward(program, "DISCOUNT", limits=RewardLimits(max_share_of_order=Decimal("0.5")))
+    whole = await new_reward(program, "DISCOUNT")
+    member, other = await rich_member(program, 5000), await rich_member(program, 5000)
+    order = {"order_amount": Decimal(10), "order_id": "O1"}
+    first = await redeemed(program, member, half, points=300, **order)
+    assert codes_of(await ask(program, member, half, points=201, **order)) == ["LIMIT_REACHED"]
+    await redeemed(program, member, half, points=200, hold_seconds=60, **order)
+    assert codes_of(await ask(program, member, half, points=1, **order)) == ["LIMIT_REACHED"]
+    # What another reward allows is another matter; no two of them pay more than the order.
+    assert codes_of(await ask(program, member, whole, points=501, **order)) == ["LIMIT_REACHED"]
+    await redeemed(program, member, whole, points=500, **order)
+    await redeemed(program, other, half, points=500, **order)
+    await redeemed(program, member, half, points=500, **(order | {"order_id": "O2"}))
+    await cancel(program.id, first.id, "Never mind", "key")
+    await redeemed(program, member, whole, points=300, **order)
+    asked = [wanted(member, half, points=300, order_amount=Decimal(10), order_id="O3") for _ in range(3)]
+    results = await take(program.id, asked, VAULT)
+    assert [each.redemption is not None for each in results] == [True, False, False]
+
+
+async def test_fewer_points_are_captured_than_were_reserved_but_not_fewer_than_can_be_spent() -> None:
+    program = await new_program()
+    reward = await new_reward(program, "DISCOUNT", limits=RewardLimits(min_points=500))
+    member = await rich_member(program, 5000)
+    held = await redeemed(program, member, reward, points=1000, hold_seconds=60)
+    with pytest.raises(Refused) as refused:
+        await capture(program.id, held.id, "few", 499)
+    assert [error.field for error in refused.value.errors] == [("points",)]
+    assert (await capture(program.id, held.id, "enough", 500)).redemption.amount == Decimal("5.00")

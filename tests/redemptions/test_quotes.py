@@ -238,8 +238,11 @@ def most_points(reward: Reward, order: Decimal, currency: str) -> int:
     """Return the most points that a reward takes for an order, in fractions."""
     share, rate = reward.limits.max_share_of_order, reward.points_per_currency_unit
     assert rate is not None
-    units = int(Fraction(order) * Fraction(1 if share is None else share) * 10 ** MINOR_DIGITS[currency])
-    return int(Fraction(units, 10 ** MINOR_DIGITS[currency]) * Fraction(rate))
+    unit = Fraction(1, 10 ** MINOR_DIGITS[currency])
+    money = Fraction(order) * Fraction(1 if share is None else share) // unit * unit
+    points = int(money * Fraction(rate))
+    # One more where the whole ones, rounded up to the smallest coin, leave something to pay.
+    return points if -(-Fraction(points) / Fraction(rate) // unit) * unit >= money else points + 1
 
 
 def check_fair(best: Quote, order: Decimal, currency: str) -> None:
@@ -252,4 +255,4 @@ def check_fair(best: Quote, order: Decimal, currency: str) -> None:
     assert 0 < best.amount <= order
     assert Fraction(best.amount) <= Fraction(order) * Fraction(1 if share is None else share)
     worth = Fraction(best.points) / Fraction(rate)
-    assert worth <= Fraction(best.amount) < worth + Fraction(unit)
+    assert worth - 1 / Fraction(rate) < Fraction(best.amount) < worth + Fraction(unit)

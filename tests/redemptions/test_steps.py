@@ -151,9 +151,10 @@ async def test_a_repeated_step_answers_with_the_redemption_as_it_is_now(world: W
         capture(program.id, reserved_id, "key"),
         use_code(program.id, first, "first", VAULT),
         use_code(program.id, f"  {second} ", "second", VAULT),
+        fulfil(program.id, reserved_id, "shipped"),
     ):
         assert await step == Stepped(used, replayed=True)
-    assert (await refusal(fulfil(program.id, reserved_id, "shipped")))[0] == "WRONG_STATE"
+    assert (await refusal(fulfil(program.id, reserved_id, "lost")))[0] == "WRONG_STATE"
 
 
 async def test_a_request_that_is_repeated_after_its_reservation_ran_out_says_so(
