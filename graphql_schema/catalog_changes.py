@@ -155,8 +155,8 @@ def _refused(refused: Refused) -> RewardPayload:
 @object_type(description="")
 class CatalogMutations:
     @resolver(
-        description="Sets up a reward. Where a reward says the same in everything already, and nobody has"
-        " changed it, none is made: that reward is the answer, so that a call can be repeated.",
+        description="Sets up a reward. Where a reward says the same in everything already, and nothing of"
+        " it has been redeemed, none is made: that reward is the answer, so that a call can be repeated.",
         scope=Scope.CATALOG_WRITE,
     )
     async def create_reward(

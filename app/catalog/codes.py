@@ -34,10 +34,8 @@ _CLEAR = str.maketrans("IO", "89")
 
 _REWARD = "SELECT kind, status, generate_codes FROM reward WHERE program_id = $1 AND id = $2"
 
-_LAST_LOADED = """
-SELECT id, sealed FROM reward_code
-WHERE program_id = $1 AND reward_id = $2 AND redemption_id IS NULL ORDER BY id DESC LIMIT 1
-"""
+# Any two of the program's, found by the index on digests: enough to know the key by.
+_SOME_CODES = "SELECT id, sealed FROM reward_code WHERE program_id = $1 ORDER BY digest LIMIT 2"
 
 # All uploads in the same order: two with the same codes wait for each other, and never in a circle.
 _INSERT = """
@@ -130,7 +128,7 @@ async def upload_codes(program_id: UUID, reward_id: UUID, codes: Sequence[str], 
         Refused: INVALID for `codes`, as `check_codes` says; for `reward_id` NOT_FOUND, INVALID when it
             is neither a voucher nor a gift card, or WRONG_STATE when its codes are made by Laurel, or it
             is archived.
-        SealBroken: the codes that the reward has were sealed with another key; nothing was added.
+        SealBroken: codes that the program has were sealed with another key; nothing was added.
     """
     problems = Problems()
     trimmed = check_codes(codes, problems)
@@ -144,10 +142,9 @@ async def upload_codes(program_id: UUID, reward_id: UUID, codes: Sequence[str], 
     async def upload() -> int:
         async with transaction() as sql:
             _refuse_without_pool(await sql.fetchrow(_REWARD, program_id, reward_id))
-            last = await sql.fetchrow(_LAST_LOADED, program_id, reward_id)
-            if last is not None:
+            for code in await sql.fetch(_SOME_CODES, program_id):
                 # Codes under two keys could not all be read, and none would be known to be there.
-                vault.open(last["sealed"], last["id"])
+                vault.open(code["sealed"], code["id"])
             status = await sql.execute(_INSERT, program_id, reward_id, ids, digests, sealed, moment)
             count = int(status.rpartition(" ")[2])
             # The row that all redemptions of the reward share: last, and so held for a moment only.

@@ -9,6 +9,7 @@ from app.imports.errors import ImportFileError
 from app.imports.rows import BROKEN, Reject, is_escaped, open_text, unreadable
 
 _USUAL_NAME = "code"
+_USUAL_NAMES = frozenset({_USUAL_NAME, "codes", "voucher", "vouchers", "coupon", "coupons"})
 
 
 class CodeFile:
@@ -24,7 +25,7 @@ class CodeFile:
 
         Args:
             column: the name of the column with the codes; None for a file that has codes and nothing
-                else, whose first row may say `code`.
+                else, whose first row may say `code`, `voucher` or the like.
         """
         self._path = path
         self._column = column
@@ -83,7 +84,7 @@ class CodeFile:
                 raise ImportFileError(
                     f"The file has {len(names)} columns: say with --column which of them holds the codes."
                 )
-            if is_header := names[0].casefold() == _USUAL_NAME:
+            if is_header := names[0].casefold() in _USUAL_NAMES:
                 self.header = first
             return 0, is_header
         if is_escaped(names):

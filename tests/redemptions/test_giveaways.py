@@ -274,6 +274,19 @@ async def _race(
     return drawn, captures, cancels, results[len(held) + len(sure) :]
 
 
+async def test_what_was_only_reserved_at_the_draw_is_given_back_and_never_captured() -> None:
+    program = await new_program()
+    reward, member = await filled(program, 2), await rich_member(program)
+    held = await redeemed(program, member, reward, hold_seconds=900)
+    await draw_now(reward)
+    with pytest.raises(Refused) as refused:
+        await capture(program.id, held.id, "late")
+    assert [error.code for error in refused.value.errors] == [ErrorCode.WRONG_STATE]
+    cancelled = await cancel(program.id, held.id, "Too late", "key", caller=member.id)
+    assert cancelled.redemption.status is RedemptionStatus.CANCELLED
+    assert not await find_differences(program.id)
+
+
 async def test_seed_can_be_read_nowhere_before_the_draw() -> None:
     program = await new_program()
     with capture_logs() as logs:
