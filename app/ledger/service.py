@@ -21,15 +21,15 @@ FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[], $5::bigint[], $6::
             $7::bigint[], $8::date[], $9::date[], $10::text[], $11::uuid[], $12::text[])
     WITH ORDINALITY AS t(account, kind, amount, key, request_hash, occurred_at,
                          reference, matures_on, expires_on, source, source_id, reason, n),
-    LATERAL ledger_apply(t.account, t.kind, t.amount, t.reference, t.matures_on, t.expires_on, t.key,
-                         t.request_hash, t.occurred_at, t.source, t.source_id, t.reason, {_TERMS}) AS r
+    LATERAL ledger_apply_2(t.account, t.kind, t.amount, t.reference, t.matures_on, t.expires_on, t.key,
+                           t.request_hash, t.occurred_at, t.source, t.source_id, t.reason, {_TERMS}) AS r
 """  # noqa: S608 - nothing but constants
 
 # Encoding twelve arrays of one element each would take longer than the operation does.
 _APPLY_ONE = f"""
 SELECT o_status, o_sequence, o_available, o_pending, o_reserved, o_taken, o_debt
-FROM ledger_apply($1::uuid, $2::text, $3::bigint, $7::bigint, $8::date, $9::date, $4::uuid, $5::bigint,
-                  $6::timestamptz, $10::text, $11::uuid, $12::text, {_TERMS})
+FROM ledger_apply_2($1::uuid, $2::text, $3::bigint, $7::bigint, $8::date, $9::date, $4::uuid, $5::bigint,
+                    $6::timestamptz, $10::text, $11::uuid, $12::text, {_TERMS})
 """  # noqa: S608 - nothing but constants
 
 _STATUSES = {status.value: status for status in Status}
@@ -37,8 +37,8 @@ _STATUSES = {status.value: status for status in Status}
 _SETTLE = """
 SELECT t.account, r.o_sequence, r.o_available, r.o_pending, r.o_reserved
 FROM unnest($1::uuid[]) AS t(account),
-    LATERAL ledger_apply(t.account, 'SETTLE', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                         $2::timestamptz, $3::date, $4::text, $5::integer, $6::date, $7::bigint) AS r
+    LATERAL ledger_apply_2(t.account, 'SETTLE', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                           $2::timestamptz, $3::date, $4::text, $5::integer, $6::date, $7::bigint) AS r
 """
 
 

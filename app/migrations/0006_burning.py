@@ -1,4 +1,8 @@
-"""The catalog with its stock and codes, redemptions, and what purchases and refunds know of points payments."""
+"""The catalog with its stock and codes, redemptions, and what purchases and refunds know of points payments.
+
+`ledger_apply_2` takes the place of `ledger_apply`, which stays for processes of the version before. They differ
+in RESTORE alone: points that expired meanwhile pay no debt, and what has paid one does not come back again.
+"""
 
 from tortoise.migrations.migration import Migration as Base
 from tortoise.migrations.operations import RunSQL
@@ -149,6 +153,164 @@ ALTER TABLE refund ADD COLUMN restored_points bigint NOT NULL DEFAULT 0 CHECK (r
 COMMENT ON COLUMN refund.restored_points IS 'Points of the points payment that went back to the member.';
 """
 
+APPLY = """
+CREATE FUNCTION ledger_apply_2(
+    p_account uuid, p_kind text, p_amount bigint, p_reference bigint, p_matures_on date, p_expires_on date,
+    p_key uuid, p_request_hash bigint, p_occurred_at timestamptz, p_source text, p_source_id uuid, p_reason text,
+    p_recorded_at timestamptz, p_today date, p_zone text, p_inactive_months integer, p_inactive_since date, p_debt_limit bigint,
+    OUT o_status text, OUT o_sequence bigint, OUT o_available bigint, OUT o_pending bigint, OUT o_reserved bigint,
+    OUT o_taken bigint, OUT o_debt bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+    a account%ROWTYPE; e ledger_entry%ROWTYPE;
+    d_available bigint := 0; d_pending bigint := 0; d_reserved bigint := 0;
+    owed bigint; unresolved bigint; root bigint; undone bigint; got record;
+BEGIN
+    -- The only lock. Each statement below it sees what the holder before us has committed.
+    SELECT * INTO a FROM account WHERE id = p_account FOR NO KEY UPDATE;
+    IF NOT FOUND THEN o_status := 'NO_ACCOUNT'; RETURN; END IF;
+
+    IF p_kind <> 'SETTLE' THEN
+        SELECT * INTO e FROM ledger_entry WHERE account_id = p_account AND key = p_key;
+        IF FOUND THEN
+            o_status := CASE WHEN e.request_hash = p_request_hash THEN 'REPLAYED' ELSE 'KEY_REUSED' END;
+            o_sequence := e.sequence; o_available := e.available_after; o_pending := e.pending_after; o_reserved := e.reserved_after;
+            IF e.kind = 'CLAWBACK' THEN
+                o_taken := -(e.available_change + e.pending_change);
+                SELECT o_taken - coalesce(sum(amount), 0) INTO o_debt FROM allocation WHERE account_id = p_account AND sequence = e.sequence;
+            END IF;
+            RETURN;
+        END IF;
+    END IF;
+
+    -- What is due is done first, so that a late sweep can never let a dead point be spent.
+    IF a.next_due <= p_today OR (p_inactive_months IS NOT NULL AND a.available > 0 AND
+            (greatest(a.active_on, p_inactive_since) + make_interval(months => p_inactive_months))::date < p_today) THEN
+        a := ledger_settle(a, p_today, p_zone, p_inactive_months, p_inactive_since, p_recorded_at, '-infinity');
+        UPDATE account SET available = a.available, pending = a.pending, sequence = a.sequence, next_due = a.next_due,
+            active_on = a.active_on, lifetime_expired = a.lifetime_expired WHERE id = p_account;
+    END IF;
+    o_sequence := a.sequence; o_available := a.available; o_pending := a.pending; o_reserved := a.reserved;
+    IF p_kind = 'SETTLE' THEN o_status := 'APPLIED'; RETURN; END IF;
+    IF p_amount IS NULL OR p_amount = 0 OR (p_amount < 0 AND p_kind <> 'ADJUST') OR abs(p_amount) > 9007199254740991 THEN
+        o_status := 'INVALID'; RETURN;
+    END IF;
+    o_status := 'APPLIED';
+
+    IF p_kind = 'EARN' OR (p_kind = 'ADJUST' AND p_amount > 0) THEN
+        IF p_expires_on < greatest(p_matures_on, p_today) THEN o_status := 'INVALID'; RETURN; END IF;
+        IF greatest(a.lifetime_earned, a.available + a.pending + a.reserved) + p_amount > 9007199254740991 THEN
+            o_status := 'TOO_MANY'; RETURN;
+        END IF;
+        IF p_matures_on > p_today THEN
+            d_pending := p_amount;
+            INSERT INTO lot VALUES (p_account, p_expires_on, a.sequence + 1, p_matures_on, p_amount, p_amount, true, true);
+            a.next_due := least(a.next_due, p_matures_on);
+        ELSE
+            d_available := p_amount;
+            owed := least(p_amount, greatest(0, -a.available));
+            INSERT INTO lot VALUES (p_account, p_expires_on, a.sequence + 1, p_today, p_amount, p_amount - owed, false, p_amount > owed);
+            IF owed > 0 THEN INSERT INTO allocation VALUES (p_account, a.sequence + 1, a.sequence + 1, p_expires_on, owed); END IF;
+            a.next_due := least(a.next_due, p_expires_on + 1);
+        END IF;
+        a.lifetime_earned := a.lifetime_earned + p_amount;
+        a.active_on := greatest(a.active_on, p_today);
+
+    ELSIF p_kind IN ('RESERVE', 'ADJUST') OR (p_kind = 'REDEEM' AND p_reference IS NULL) THEN
+        IF a.available < abs(p_amount) THEN o_status := 'INSUFFICIENT'; RETURN; END IF;
+        got := ledger_take(p_account, a.sequence + 1, abs(p_amount), NULL, false);
+        IF got.o_available <> abs(p_amount) THEN
+            RAISE EXCEPTION 'account %: lots and balance disagree', p_account USING ERRCODE = 'LP500';
+        END IF;
+        d_available := -abs(p_amount);
+        IF p_kind = 'RESERVE' THEN d_reserved := p_amount; a.active_on := greatest(a.active_on, p_today);
+        ELSIF p_kind = 'REDEEM' THEN a.lifetime_spent := a.lifetime_spent + p_amount; a.active_on := greatest(a.active_on, p_today);
+        ELSE a.lifetime_earned := a.lifetime_earned + p_amount;
+        END IF;
+
+    ELSIF p_kind IN ('REDEEM', 'RESTORE', 'CLAWBACK') THEN
+        SELECT * INTO e FROM ledger_entry WHERE account_id = p_account AND sequence = p_reference;
+        IF NOT FOUND OR NOT (CASE p_kind WHEN 'REDEEM' THEN e.kind = 'RESERVE' WHEN 'RESTORE' THEN e.kind IN ('RESERVE', 'REDEEM')
+                ELSE e.kind = 'EARN' END) THEN
+            o_status := 'NO_REFERENCE'; RETURN;
+        END IF;
+        SELECT e.amount - coalesce(sum(amount), 0) INTO unresolved FROM ledger_entry WHERE account_id = p_account AND reference = p_reference;
+        IF p_amount > unresolved THEN o_status := 'EXCESSIVE'; RETURN; END IF;
+
+        IF p_kind = 'REDEEM' THEN                       -- capture: the points left their lots when they were reserved
+            d_reserved := -p_amount;
+            a.lifetime_spent := a.lifetime_spent + p_amount;
+            a.active_on := greatest(a.active_on, p_today);
+
+        ELSIF p_kind = 'RESTORE' THEN                   -- back to the lots they came from, latest-expiring first
+            d_available := p_amount;
+            IF e.kind = 'RESERVE' THEN d_reserved := -p_amount; ELSE a.lifetime_spent := a.lifetime_spent - p_amount; END IF;
+            owed := greatest(0, -a.available);
+            root := coalesce(e.reference, e.sequence);
+            -- In the order in which the spend's points come back, those of the first so many have: to lots, or for a debt.
+            SELECT coalesce(sum(amount), 0) INTO undone FROM ledger_entry r
+            WHERE r.account_id = p_account AND r.kind = 'RESTORE' AND r.reference = ANY(root || ARRAY(
+                SELECT c.sequence FROM ledger_entry c WHERE c.account_id = p_account AND c.reference = root AND c.kind = 'REDEEM'));
+            WITH taken AS (
+                SELECT lot_sequence, expires_on, amount,
+                    (sum(amount) OVER (ORDER BY expires_on DESC, lot_sequence DESC))::bigint - undone AS upto
+                FROM allocation WHERE account_id = p_account AND sequence = root
+            ), back AS (
+                SELECT lot_sequence, expires_on, greatest(upto - amount, 0) AS before,
+                    least(upto, p_amount) - greatest(upto - amount, 0) AS amount, expires_on < p_today AS dead
+                FROM taken WHERE upto > 0 AND upto - amount < p_amount
+            ), kept AS (
+                -- What is dead pays no debt; of what lives the end pays, which expires soonest.
+                SELECT lot_sequence, expires_on, CASE WHEN dead THEN amount
+                    ELSE least(amount, (sum(amount) FILTER (WHERE NOT dead) OVER ())::bigint - owed - before) END AS amount
+                FROM back
+            ), given AS (
+                UPDATE lot SET remaining = lot.remaining + k.amount, open = true FROM kept k
+                WHERE k.amount > 0 AND lot.account_id = p_account
+                  AND lot.expires_on = k.expires_on AND lot.sequence = k.lot_sequence
+                RETURNING lot.sequence, lot.expires_on, k.amount
+            ), noted AS (
+                INSERT INTO allocation SELECT p_account, a.sequence + 1, sequence, expires_on, -amount FROM given
+            ) SELECT coalesce(sum(amount), 0)::bigint AS amount, min(expires_on) AS first_expiry,
+                least(owed, (SELECT coalesce(sum(amount), 0) FROM back WHERE NOT dead))::bigint AS paid INTO got FROM given;
+            IF got.amount + got.paid <> p_amount THEN
+                RAISE EXCEPTION 'account %: entry % cannot be given back', p_account, p_reference USING ERRCODE = 'LP500';
+            END IF;
+            a.next_due := least(a.next_due, got.first_expiry + 1);
+
+        ELSE                                            -- clawback: lots, then debt down to the limit, the rest is written off
+            got := ledger_take(p_account, a.sequence + 1, p_amount, p_reference, true);
+            o_debt := least(p_amount - got.o_available - got.o_pending, greatest(0, p_debt_limit - greatest(0, -a.available)));
+            d_available := -got.o_available - o_debt;
+            d_pending := -got.o_pending;
+            o_taken := got.o_available + got.o_pending + o_debt;
+            a.lifetime_earned := a.lifetime_earned - o_taken;
+        END IF;
+    ELSE
+        RAISE EXCEPTION 'unknown kind of ledger operation: %', p_kind;
+    END IF;
+
+    a.sequence := a.sequence + 1;
+    a.available := a.available + d_available; a.pending := a.pending + d_pending; a.reserved := a.reserved + d_reserved;
+    IF p_inactive_months IS NOT NULL AND a.available > 0 THEN
+        a.next_due := least(a.next_due, (greatest(a.active_on, p_inactive_since) + make_interval(months => p_inactive_months))::date + 1);
+    END IF;
+    o_sequence := a.sequence; o_available := a.available; o_pending := a.pending; o_reserved := a.reserved;
+    INSERT INTO ledger_entry VALUES (p_account, a.sequence, p_kind, p_amount, d_available, d_pending, d_reserved,
+        a.available, a.pending, a.reserved, p_reference,
+        CASE WHEN p_kind IN ('EARN', 'ADJUST') THEN p_matures_on END, CASE WHEN p_kind IN ('EARN', 'ADJUST') THEN p_expires_on END,
+        p_key, p_request_hash, p_source, p_source_id, p_reason, p_occurred_at, p_recorded_at);
+    -- What would have expired meanwhile comes back expired.
+    IF p_kind = 'RESTORE' AND a.next_due <= p_today THEN
+        a := ledger_settle(a, p_today, p_zone, p_inactive_months, p_inactive_since, p_recorded_at, p_recorded_at);
+    END IF;
+    UPDATE account SET available = a.available, pending = a.pending, reserved = a.reserved, sequence = a.sequence,
+        next_due = a.next_due, active_on = a.active_on, lifetime_earned = a.lifetime_earned,
+        lifetime_spent = a.lifetime_spent, lifetime_expired = a.lifetime_expired
+    WHERE id = p_account;
+END $$;
+"""
+
 # Keys that could do everything still can.
 SCOPES = """
 UPDATE api_key SET scopes = scopes || ARRAY['catalog:read', 'catalog:write', 'redemptions:read', 'redemptions:write']
@@ -156,9 +318,10 @@ WHERE scopes @> ARRAY['program:read', 'program:write', 'members:read', 'members:
     'events:write', 'ledger:adjust', 'keys:admin'];
 """
 
-FORWARD = CATALOG + REDEMPTIONS + PAYMENTS + SCOPES
+FORWARD = CATALOG + REDEMPTIONS + PAYMENTS + APPLY + SCOPES
 
 BACKWARD = """
+DROP FUNCTION ledger_apply_2;
 ALTER TABLE refund DROP COLUMN restored_points;
 ALTER TABLE event DROP COLUMN redemption_id, DROP COLUMN points_amount;
 ALTER TABLE program DROP COLUMN earn_on_points_payments;

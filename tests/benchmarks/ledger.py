@@ -28,7 +28,7 @@ CREATE FUNCTION bench_batch(p_size integer, p_accounts uuid[], p_today date) RET
 LANGUAGE plpgsql AS $$
 BEGIN
     FOR n IN 1..p_size LOOP
-        PERFORM ledger_apply(p_accounts[1 + floor(random() * cardinality(p_accounts))::integer],
+        PERFORM ledger_apply_2(p_accounts[1 + floor(random() * cardinality(p_accounts))::integer],
             CASE WHEN random() < 0.3 THEN 'REDEEM' ELSE 'EARN' END, 10, NULL, p_today, '2099-12-31',
             gen_random_uuid(), 10, now(), 'event', gen_random_uuid(), '1 point per unit',
             now(), p_today, 'Europe/Berlin', NULL, p_today, 0);
@@ -39,7 +39,7 @@ END $$
 _SINGLE = """
 \\set n random(1, {accounts})
 \\set chance random(1, 10)
-SELECT * FROM ledger_apply(md5(:n::text)::uuid,
+SELECT * FROM ledger_apply_2(md5(:n::text)::uuid,
     CASE WHEN :chance <= 3 THEN 'REDEEM' ELSE 'EARN' END, 10, NULL, CURRENT_DATE, '2099-12-31',
     gen_random_uuid(), 10, now(), 'event', gen_random_uuid(), '1 point per unit',
     now(), CURRENT_DATE, 'Europe/Berlin', NULL, CURRENT_DATE, 0);
@@ -53,8 +53,8 @@ SELECT md5(n::text)::uuid, $1, md5(n::text)::uuid, CURRENT_DATE FROM generate_se
 _NAMES = "SELECT md5(n::text)::uuid FROM generate_series(1, $1::integer) AS n"
 
 _OPENING = """
-SELECT count(*) FROM unnest($1::uuid[]) AS t(id), LATERAL ledger_apply(t.id, 'EARN', 1000000, NULL, $2::date,
-    '2099-12-31', gen_random_uuid(), 10, now(), NULL, NULL, NULL,
+SELECT count(*) FROM unnest($1::uuid[]) AS t(id), LATERAL ledger_apply_2(t.id, 'EARN', 1000000, NULL,
+    $2::date, '2099-12-31', gen_random_uuid(), 10, now(), NULL, NULL, NULL,
     now(), $2::date, 'Europe/Berlin', NULL, $2::date, 0)
 """
 

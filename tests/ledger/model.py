@@ -40,7 +40,8 @@ class Entry:
     outcome: Outcome
     undone: int = 0
     out: dict[int, int] = field(default_factory=dict)
-    """Of a spend: points that left each lot and did not come back; a capture shares its reservation's."""
+    """Of a spend: points of each lot that did not come back, to it or for a debt; a capture shares its
+    reservation's."""
 
 
 @dataclass
@@ -210,14 +211,18 @@ class Account:
     def _restore(self, operation: Operation, terms: Terms) -> Outcome:
         spend, amount = self._referred(operation), operation.amount
         assert spend
-        back = amount - min(amount, self.debt)
-        origin = [lot for lot in self.lots if spend.out.get(lot.sequence)]
-        for lot in sorted(origin, key=soonest_expiring, reverse=True):
-            points = min(back, spend.out[lot.sequence])
-            spend.out[lot.sequence] -= points
-            lot.left += points
-            back -= points
-        assert not back, "a spend gives back no more than it took"
+        back: list[tuple[Lot, int]] = []
+        for lot in sorted(self.lots, key=soonest_expiring, reverse=True):
+            points = min(amount - sum(part for _, part in back), spend.out.get(lot.sequence, 0))
+            if points:
+                spend.out[lot.sequence] -= points
+                back.append((lot, points))
+        assert sum(part for _, part in back) == amount, "a spend gives back no more than it took"
+        owed = self.debt
+        for lot, points in reversed(back):
+            pays = 0 if lot.expires_on < terms.today else min(owed, points)
+            owed -= pays
+            lot.left += points - pays
         spend.undone += amount
         self.available += amount
         if spend.kind is EntryKind.RESERVE:

@@ -170,17 +170,20 @@ class World:
         self, account: Account, operation: Operation, outcome: Outcome, debt: int, pending: int
     ) -> None:
         """Note the situations that have to come up, or the history has proven little."""
-        kind, last = operation.kind, account.entries[-1] if account.entries else None
+        kind = operation.kind
         if outcome.status is not Status.APPLIED:
             return
         if kind is EntryKind.RESTORE:
-            assert last
             assert operation.reference
             spend = account.entries[operation.reference - 1]
             shared = any(entry.out is spend.out for entry in account.entries if entry is not spend)
             self.situations["captured spend given back"] += spend.kind is EntryKind.REDEEM and shared
             self.situations["given back in debt"] += debt > 0
-            self.situations["came back expired"] += last.kind is EntryKind.EXPIRE
+            assert outcome.sequence
+            dead = sum(entry.amount for entry in account.entries[outcome.sequence :])
+            self.situations["came back expired"] += dead > 0
+            self.situations["came back expired in debt"] += debt > 0 and dead == operation.amount
+            self.situations["came back partly expired in debt"] += debt > 0 and 0 < dead < operation.amount
         elif kind is EntryKind.CLAWBACK:
             assert outcome.taken is not None
             self.situations["written off"] += outcome.taken < operation.amount

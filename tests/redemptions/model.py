@@ -92,17 +92,23 @@ class Purse:
         return out
 
     def give_back(self, out: dict[int, int], points: int, today: date) -> None:
-        """Pay the debt first; the rest goes to where it came from, to what expires last first."""
-        pays = min(self.debt, points)
-        self.debt -= pays
-        points -= pays
+        """Give back what expires last first: what is dead by now is lost, what lives pays the debt first."""
+        living: list[tuple[Lot, int]] = []
         for lot in sorted(self.lots, key=_soonest, reverse=True):
             part = min(points, out.get(lot.number, 0))
-            if part:
-                out[lot.number] -= part
-                lot.left += part
-                points -= part
+            if not part:
+                continue
+            out[lot.number] -= part
+            points -= part
+            if lot.expires < today:
+                self.expired += part
+            else:
+                living.insert(0, (lot, part))
         assert not points
+        for lot, part in living:
+            pays = min(self.debt, part)
+            self.debt -= pays
+            lot.left += part - pays
         self.settle(today)
 
     def claw_back(self, number: int, points: int) -> None:
