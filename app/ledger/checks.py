@@ -77,7 +77,14 @@ CHECKS = {
                 THEN -e.available_change
             WHEN e.kind = 'REDEEM' THEN 0
             WHEN e.kind = 'CLAWBACK' THEN greatest(e.available_after - e.available_change, 0) - greatest(e.available_after, 0) - e.pending_change
-            WHEN e.kind = 'RESTORE' THEN greatest(e.available_after - e.available_change, 0) - greatest(e.available_after, 0)
+            -- What comes back expired pays no debt: it goes to its lots, and the entries that expire it follow.
+            WHEN e.kind = 'RESTORE' AND e.available_after < e.available_change THEN (SELECT -x.dead - greatest(e.available_after - x.dead, 0)
+                FROM (SELECT coalesce(-sum(g.amount), 0) AS dead FROM allocation g
+                    WHERE (g.account_id, g.sequence) = (e.account_id, e.sequence) AND EXISTS (
+                        SELECT FROM ledger_entry x JOIN allocation y ON (y.account_id, y.sequence) = (x.account_id, x.sequence)
+                        WHERE x.account_id = e.account_id AND x.sequence > e.sequence AND x.kind = 'EXPIRE'
+                            AND x.recorded_at = e.recorded_at AND y.lot_sequence = g.lot_sequence)) x)
+            WHEN e.kind = 'RESTORE' THEN -e.available_change
             WHEN e.available_change > 0 THEN e.available_change - (greatest(e.available_after, 0) - greatest(e.available_after - e.available_change, 0))
             ELSE 0 END""",
     "no more is undone than was done": """ /* scoped by: account */
