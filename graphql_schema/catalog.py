@@ -23,6 +23,7 @@ from graphql_schema.giveaways import RULE, DrawEntry, entries_of, load_winning
 from graphql_schema.inputs import MemberRef
 from graphql_schema.nodes import Info, Node, finds, key_of, later, program_of
 from graphql_schema.pagination import AFTER, BEFORE, FIRST, LAST, Connection, connection, page_of
+from graphql_schema.reservations import released
 from graphql_schema.scalars import Points
 from graphql_schema.tiers import Tier, load_tiers
 
@@ -200,6 +201,7 @@ async def _find_tiers(context: Context, tier_ids: Sequence[UUID]) -> list[Tier]:
 async def load_rewards(context: Context, keys: list[UUID]) -> list[Reward | None]:
     """Load rewards of the caller's program, whatever their status is."""
     assert context.principal.program_id
+    await released(context)
     found = await reads.get_rewards(context.principal.program_id, keys)
     return [None if reward is None else Reward.of(reward) for reward in found]
 
@@ -294,6 +296,7 @@ class CatalogQueries:
             on_display=info.context.principal.member_id is not None,
             redeemable_by=redeemer,
         )
+        await released(info.context)
         result = await reads.list_rewards(program_of(info), page, clock.now(), wanted)
         return connection(
             "catalog", result, lambda reward: Reward.of(reward, about), lambda reward: (reward.id,)

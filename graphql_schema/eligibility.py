@@ -13,11 +13,11 @@ from app.catalog.rewards import Reward
 from app.clock import local_date, start_of_day
 from app.database import connection
 from app.programs.policy import ProgramPolicy
-from app.redemptions.expiring import release_of_members
 from app.redemptions.standings import load_had, load_members
 from graphql_schema.access import INHERITED, object_type
 from graphql_schema.context import Context
 from graphql_schema.enums import enum_type
+from graphql_schema.reservations import released
 from graphql_schema.scalars import Points
 
 enum_type(
@@ -62,9 +62,8 @@ async def load_standings(context: Context, keys: list[UUID]) -> list[Stand | Non
     """Load how members whom the caller may read stand; reservations that ran out are released first."""
     program_id = context.principal.program_id
     assert program_id
+    await released(context)
     members = await load_members(program_id, keys)
-    if members.run_out and await release_of_members(program_id, members.run_out):
-        members = await load_members(program_id, keys)
     policy, moment = members.grounds.policy, members.moment
     return [
         None if (standing := members.standings.get(key)) is None else Stand(standing, policy, moment)

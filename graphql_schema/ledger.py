@@ -17,7 +17,6 @@ from app.ledger.expiry import NEVER
 from app.ledger.operations import EntryKind
 from app.paging import Page, PageResult
 from app.programs.policies import recent_policy
-from app.redemptions.expiring import release_of_members
 from graphql_schema.access import INHERITED, object_type, resolver
 from graphql_schema.context import Context
 from graphql_schema.enums import enum_type
@@ -27,6 +26,7 @@ from graphql_schema.inputs import MemberRef
 from graphql_schema.members import Member
 from graphql_schema.nodes import Info, Node, finds, program_of
 from graphql_schema.pagination import Connection, by_page, connection, page_of
+from graphql_schema.reservations import released
 from graphql_schema.scalars import Points
 
 if TYPE_CHECKING:
@@ -113,10 +113,8 @@ async def load_balances(context: Context, keys: list[UUID]) -> list[Balance | No
     """Load the balances of members whom the caller may read; reservations that ran out are released first."""
     assert context.principal.program_id
     policy = await recent_policy(context.principal.program_id)
+    await released(context)
     found = await reads.get_balances(policy, keys)
-    holding = [row.account_id for row in found if row is not None and row.reserved > 0]
-    if holding and await release_of_members(policy.program_id, holding):
-        found = await reads.get_balances(policy, keys)
     return [row and Balance.of(row) for row in found]
 
 

@@ -31,6 +31,7 @@ from graphql_schema.pagination import (
     page_of,
 )
 from graphql_schema.redemption_status import RedemptionStatus
+from graphql_schema.reservations import released
 from graphql_schema.scalars import Points
 
 READ = (Scope.REDEMPTIONS_READ, Scope.REDEMPTIONS_WRITE)
@@ -114,6 +115,7 @@ async def load_redemptions(context: Context, keys: list[UUID]) -> list[Redemptio
     """Load redemptions of the caller's program; for a member's token nobody else's."""
     program_id, own = context.principal.program_id, context.principal.member_id
     assert program_id
+    await released(context)
     found = await reads.get_redemptions(program_id, keys)
     return [Redemption.of(each) if each and own in (None, each.member_id) else None for each in found]
 
@@ -134,6 +136,7 @@ async def load_pages(context: Context, keys: list[_OfMember]) -> list[PageResult
     """
     program_id = context.principal.program_id
     assert program_id
+    await released(context)
     pages: dict[RedemptionStatus | None, list[tuple[UUID, Page]]] = {}
     for member_id, (page, status) in keys:
         pages.setdefault(status, []).append((member_id, page))
@@ -204,4 +207,5 @@ class RedemptionQueries:
         ] = None,
     ) -> Connection[Redemption]:
         page = page_of("redemptions", (UUID,), first=first, after=after, last=last, before=before)
+        await released(info.context)
         return _listed(await reads.list_redemptions(program_of(info), page, status))

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from app import clock
-from app.database import connection, retrying, transaction
+from app.database import connection, transaction
 from app.earning.batch import lock
 from app.earning.events import EVENT_COLUMNS, EVENT_TABLES, MAX_FUTURE, MAX_LINES, Event, event_from_row
 from app.earning.preparing import check_external_id, check_id, check_number, check_occurred_at
@@ -26,6 +26,7 @@ from app.members.reads import MemberRef, find_states
 from app.metrics import POINTS_TAKEN_BACK
 from app.money import MINOR_DIGITS, trim
 from app.programs.policy import ProgramPolicy
+from app.redemptions.expiring import check_run_out, releasing
 from app.validation import Problems
 
 # Purchases of the goods that happened before; the latest first, of two at once the one recorded last.
@@ -228,6 +229,8 @@ _Work = Callable[[asyncpg.Connection, ProgramPolicy], Awaitable[None]]
 async def _run(request: Request, until: datetime, work: _Work) -> Refunded:
     """Do a refund in one transaction, unless it has been done: then answer with what happened.
 
+    Points of reservations that ran out are the member's again before any are taken.
+
     Args:
         until: what the member did up to then, and what still waits for a worker, is earned first.
     """
@@ -242,6 +245,7 @@ async def _run(request: Request, until: datetime, work: _Work) -> Refunded:
             known = await load_request(sql, request.program_id, request.external_id)
             if known is not None:
                 return _replay(request, known.hash, known.refunded)
+            await check_run_out(sql, request.program_id, request.member_id, clock.now())
             await _announce(sql, request)
             await work(sql, locked.rule_set.policy)
             if request.unmatched:
@@ -251,7 +255,7 @@ async def _run(request: Request, until: datetime, work: _Work) -> Refunded:
                 )  # fmt: skip
         return Refunded(request.member_id, list(request.refunds), list(request.unmatched))
 
-    refunded = await retrying(attempt)
+    refunded = await releasing(attempt)
     if not refunded.replayed:
         POINTS_TAKEN_BACK.inc(sum(max(0, refund.points) for refund in refunded.refunds))
     return refunded

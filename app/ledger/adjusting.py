@@ -7,7 +7,7 @@ import orjson
 
 from app import clock
 from app.clock import local_date
-from app.database import retrying, transaction
+from app.database import transaction
 from app.errors import ErrorCode, refuse
 from app.idempotency import check_key, claim
 from app.ids import content_hash, key_id
@@ -16,6 +16,7 @@ from app.ledger.service import apply, terms
 from app.members.inputs import MemberStatus
 from app.members.reads import MemberRef, MemberRow, find_members
 from app.programs.policies import load_policy
+from app.redemptions.expiring import check_run_out, releasing
 from app.text import is_text
 from app.validation import Problems
 
@@ -70,6 +71,8 @@ async def adjust_points(
             if not replayed and member.status == MemberStatus.CLOSED:
                 message = "The member is closed; a balance that is closed stays."
                 raise refuse(ErrorCode.WRONG_STATE, message, "member")
+            if points < 0 and not replayed:
+                await check_run_out(sql, program_id, member.id, now)
             policy = await load_policy(sql, program_id)
             today = local_date(now, policy.zone)
             operation = Operation(
@@ -87,7 +90,7 @@ async def adjust_points(
             (outcome,) = await apply(sql, terms(policy, now), [operation])
             return Adjustment(member, _sequence(outcome, points), replayed)
 
-    return await retrying(work)
+    return await releasing(work)
 
 
 def _sequence(outcome: Outcome, points: int) -> int:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from app.catalog.eligibility import NOTHING_HAD, IneligibleReason, Verdict, errors_of_member, judge
+from app.catalog.eligibility import NOTHING_HAD, Verdict, errors_of_member, judge
 from app.catalog.reads import CatalogFilter, list_rewards
 from app.catalog.rewards import Reward, RewardKind, money_for
 from app.catalog.service import MAX_REWARDS
@@ -14,7 +14,7 @@ from app.errors import ErrorCode, UserError
 from app.members.reads import MemberRef, find_states
 from app.money import MINOR_DIGITS
 from app.paging import Page
-from app.redemptions.expiring import release_of_members, release_of_rewards
+from app.redemptions.expiring import release_due
 from app.redemptions.inputs import check_order_amount
 from app.redemptions.standings import Members, load_had, load_members
 from app.validation import Problems
@@ -48,7 +48,7 @@ async def quote(
 
     Redeeming just that is accepted as long as nothing happens in between, and takes off just that amount.
     Of several rewards it is the one that takes the most off, then the one that costs the fewest points,
-    then the oldest. Reservations that ran out are released first where they stand in the way.
+    then the oldest. Reservations that ran out are released first.
 
     Args:
         order_amount: what the order comes to, in the program's currency: 0 to 1,000,000,000,000, with at
@@ -67,19 +67,12 @@ async def quote(
     if problems.errors:
         return Quote(errors=problems.errors)
     assert state is not None
+    await release_due(program_id)
     members = await load_members(program_id, [state.id])
-    if members.run_out:
-        # Whoever releases them: what they held is there afterwards.
-        await release_of_members(program_id, members.run_out)
-        members = await load_members(program_id, [state.id])
     errors = errors_of_member(members.standings[state.id])
     if errors:
         return Quote(errors=tuple(errors))
     offers = await _offers(program_id, members, state.id, order_amount)
-    short = {offer.reward.id for offer in offers if _is_short(offer)}
-    if short:
-        await release_of_rewards(program_id, short)
-        offers = await _offers(program_id, members, state.id, order_amount)
     digits = MINOR_DIGITS[members.grounds.policy.currency]
     return _best(offers, Quote(amount=Decimal(0).scaleb(-digits), member_id=state.id))
 
@@ -113,14 +106,6 @@ async def _offers(program_id: UUID, members: Members, member_id: UUID, order_amo
         verdict = judge(reward, standing, so_far, members.moment, points=points)
         offers.append(_Offer(reward, points, amount, verdict))
     return offers
-
-
-def _is_short(offer: _Offer) -> bool:
-    """Tell whether pieces that come back could make a difference."""
-    reasons = offer.verdict.reasons
-    return IneligibleReason.OUT_OF_STOCK in reasons or (
-        IneligibleReason.LIMIT_REACHED in reasons and offer.reward.limits.max_total is not None
-    )
 
 
 def _best(offers: Iterable[_Offer], nothing: Quote) -> Quote:

@@ -1,21 +1,17 @@
-"""Redemptions, read. Reservations that ran out are released first: none is shown that is over."""
+"""Redemptions, read as they stand: whoever shows them releases first what ran out (`release_due`)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
 
-from app import clock
 from app.catalog.codes import open_codes
 from app.catalog.vault import Vault
 from app.database import connection
 from app.paging import Page, PageResult, keyset, page_result
-from app.redemptions.expiring import release
 from app.redemptions.redemptions import COLUMNS, Redemption, RedemptionStatus, redemption_from_row
 
 _BY_IDS = f"SELECT {COLUMNS} FROM redemption WHERE program_id = $1 AND id = ANY($2::uuid[])"  # noqa: S608
-
-_ATTEMPTS = 5
 
 SHOWN = frozenset({RedemptionStatus.CONFIRMED, RedemptionStatus.FULFILLED, RedemptionStatus.USED})
 """In these states the member sees the codes."""
@@ -35,13 +31,9 @@ async def find_redemptions(
 
 
 async def get_redemptions(program_id: UUID, redemption_ids: Sequence[UUID]) -> list[Redemption | None]:
-    """Return redemptions as they are now, in the order of the ids given; None where there is none."""
+    """Return redemptions, as `find_redemptions` does."""
     async with connection() as sql:
-        found = await find_redemptions(sql, program_id, redemption_ids)
-    if await _release(program_id, [each for each in found if each is not None]):
-        async with connection() as sql:
-            found = await find_redemptions(sql, program_id, redemption_ids)
-    return found
+        return await find_redemptions(sql, program_id, redemption_ids)
 
 
 async def list_redemptions(
@@ -54,13 +46,9 @@ async def list_redemptions(
         WHERE program_id = $1 AND ($2::text IS NULL OR status = $2) AND {keys.where}
         ORDER BY {keys.order_by} LIMIT {keys.limit}
     """  # noqa: S608 - parts that are constants, values are parameters
-    for attempt in range(_ATTEMPTS):
-        async with connection() as sql:
-            rows = await sql.fetch(statement, program_id, status, *keys.args)
-        result = page_result([redemption_from_row(row) for row in rows], page)
-        if attempt + 1 == _ATTEMPTS or not await _release(program_id, result.items):
-            break
-    return result
+    async with connection() as sql:
+        rows = await sql.fetch(statement, program_id, status, *keys.args)
+    return page_result([redemption_from_row(row) for row in rows], page)
 
 
 async def list_of_members(
@@ -77,23 +65,12 @@ async def list_of_members(
             ORDER BY {keys.order_by} LIMIT {keys.limit}
         ) x
     """  # noqa: S608 - parts that are constants, values are parameters
-    for attempt in range(_ATTEMPTS):
-        async with connection() as sql:
-            rows = await sql.fetch(statement, program_id, list(member_ids), status, *keys.args)
-        found = [redemption_from_row(row) for row in rows]
-        if attempt + 1 == _ATTEMPTS or not await _release(program_id, found):
-            break
+    async with connection() as sql:
+        rows = await sql.fetch(statement, program_id, list(member_ids), status, *keys.args)
     owned: dict[UUID, list[Redemption]] = {member_id: [] for member_id in member_ids}
-    for each in found:
-        owned[each.member_id].append(each)
+    for row in rows:
+        owned[row["member_id"]].append(redemption_from_row(row))
     return [page_result(owned[member_id], page) for member_id in member_ids]
-
-
-async def _release(program_id: UUID, found: Collection[Redemption]) -> int:
-    """Release those that ran out, and return how many that were."""
-    now = clock.now()
-    due = [each for each in found if each.has_run_out(now)]
-    return await release(program_id, due) if due else 0
 
 
 async def get_codes(program_id: UUID, redemption_ids: Sequence[UUID], vault: Vault) -> list[list[str]]:

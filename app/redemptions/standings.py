@@ -112,7 +112,10 @@ async def lock_members(sql: asyncpg.Connection, program_id: UUID, member_ids: Se
 
 
 async def load_members(program_id: UUID, member_ids: Sequence[UUID]) -> Members:
-    """Return how members stand now; what is due in their accounts is settled first."""
+    """Return how members stand now; what is due in their accounts is settled first.
+
+    Whoever shows it releases before that what ran out of reservations (`release_due`).
+    """
     moment = clock.now()
     async with connection() as sql:
         rows = await sql.fetch(_STANDINGS, program_id, list(member_ids), moment)

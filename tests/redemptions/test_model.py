@@ -24,7 +24,7 @@ from app.ledger.adjusting import adjust_points
 from app.ledger.operations import EntryKind
 from app.members.reads import MemberRow
 from app.programs.models import Program
-from app.redemptions.expiring import sweep
+from app.redemptions.expiring import release_due, sweep
 from app.redemptions.inputs import Wanted
 from app.redemptions.reads import get_redemptions
 from app.redemptions.standings import load_members
@@ -114,6 +114,8 @@ class World:
     async def adjust(self) -> str:
         member, points = self.choose((0, 1)), self.choose((20, -10, -60))
         purse = self.shop.settle(member)
+        if points < 0:
+            self.shop.release_of_member(member)
         try:
             done = await adjust_points(
                 self.program.id, by_id(self.members[member]), points, "Model", f"adjust-{self.steps}"
@@ -246,9 +248,9 @@ class World:
         if not self.shop.burned:
             return "nothing"
         burned = self.choose(self.shop.burned)
+        await release_due(self.program.id)
+        self.shop.sweep()
         (found,) = await get_redemptions(self.program.id, [burned.id])
-        if self.shop.ran_out(burned):
-            self.shop.end(burned, "EXPIRED")
         assert found is not None
         assert found.status == burned.status
         return burned.status

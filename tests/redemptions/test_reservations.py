@@ -10,7 +10,8 @@ from app import clock
 from app.database import connection
 from app.errors import Refused
 from app.paging import Page
-from app.redemptions.expiring import release, release_of_members, sweep
+from app.redemptions import expiring
+from app.redemptions.expiring import release, release_due, release_of_members, sweep
 from app.redemptions.reads import get_redemptions, list_of_members, list_redemptions
 from app.redemptions.redemptions import Redemption, RedemptionStatus
 from app.redemptions.steps import cancel, capture
@@ -39,6 +40,7 @@ from tests.redemptions.making import (
 @pytest.fixture(autouse=True)
 async def moment(monkeypatch: pytest.MonkeyPatch) -> datetime:
     """A moment of which nobody else's reservations know: what other tests left is swept before it."""
+    monkeypatch.setattr(expiring, "_put_off", expiring._Memory())
     set_now(monkeypatch, 2126, 1, 1)
     await sweep()
     return set_now(monkeypatch, 2026, 5, 5, 12)
@@ -147,26 +149,30 @@ async def test_points_that_ran_out_are_there_for_many_requests_of_the_member_at_
     await check_books(program)
 
 
-async def test_reading_releases_what_ran_out_on_every_page(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_program_releases_is_on_every_page(monkeypatch: pytest.MonkeyPatch) -> None:
     program = await new_program()
     member, reward = await rich_member(program, 5000), await new_reward(program)
     lasting = await redeemed(program, member, reward, hold_seconds=600)
     await redeem(program.id, [wanted(member, reward, hold_seconds=60) for _ in range(9)])
     pass_time(monkeypatch, seconds=60)
+    assert await release_due(program.id) == 9
     page = Page(3)
     found = await list_redemptions(program.id, page, RedemptionStatus.RESERVED)
     assert [each.id for each in found.items] == [lasting.id]
+    found = await list_redemptions(program.id, page, RedemptionStatus.EXPIRED)
+    assert (len(found.items), found.has_next) == (3, True)
     (found,) = await list_of_members(program.id, [member.id], page)
     assert {each.status for each in found.items} == {RedemptionStatus.EXPIRED}
     assert (await balance_of(program, member)).reserved == 100
     await check_books(program)
 
 
-async def test_reading_many_releases_those_that_ran_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_those_that_ran_out_are_released_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     program = await new_program()
     member, reward = await rich_member(program), await new_reward(program)
     short, lasting = [await redeemed(program, member, reward, hold_seconds=hold) for hold in (60, 61)]
     pass_time(monkeypatch, seconds=60)
+    assert await release_due(program.id) == 1
     gone, still = await get_redemptions(program.id, [short.id, lasting.id])
     assert gone is not None
     assert (gone.status, gone.ended_at) == (RedemptionStatus.EXPIRED, clock.now())
@@ -192,6 +198,8 @@ async def test_an_account_whose_books_disagree_holds_up_nobody_else(
     try:
         assert await sweep() == 4
         told.exception.assert_called_once_with("reservation_not_released", redemption_id=str(held[2].id))
+        # Nobody tries it again for a while: not who sweeps, nor who reads, nor who needs the points.
+        assert await sweep() == await release_due(program.id) == 0
         # Others have the pieces, and the member what is not held.
         results = await redeem(program.id, [wanted(member, reward, quantity=1) for member in members])
         assert tally(results) == {"OK": 5}
@@ -200,6 +208,7 @@ async def test_an_account_whose_books_disagree_holds_up_nobody_else(
             "OUT_OF_STOCK",
             "INSUFFICIENT_POINTS",
         ]
+        told.exception.assert_called_once()
         with pytest.raises(Exception, match="cannot be given back"):
             await cancel(program.id, held[2].id, "No", "key")
     finally:
@@ -207,6 +216,8 @@ async def test_an_account_whose_books_disagree_holds_up_nobody_else(
             await sql.execute(
                 "UPDATE allocation SET amount = amount + 60 WHERE account_id = $1 AND amount = 40", broken.id
             )
+    assert await sweep() == 0
+    monkeypatch.setattr(expiring, "_put_off", expiring._Memory())
     assert await sweep() == 1
     await check_books(program)
 

@@ -13,6 +13,7 @@ from app.catalog.service import set_reward_status, update_reward
 from app.errors import Refused
 from app.members.reads import MemberRow
 from app.programs.models import Program
+from app.redemptions.expiring import release_due
 from app.redemptions.reads import get_redemptions
 from app.redemptions.redemptions import Redemption, RedemptionStatus
 from app.redemptions.steps import Stepped, cancel, capture, fulfil, use_code
@@ -63,7 +64,7 @@ async def one_in(world: World, state: str, monkeypatch: pytest.MonkeyPatch) -> t
     if state in ("EXPIRED", "RUN OUT"):
         pass_time(monkeypatch, seconds=60)
     if state == "EXPIRED":
-        await get_redemptions(program.id, [redemption.id])
+        await release_due(program.id)
     elif state == "FULFILLED":
         await fulfil(program.id, redemption.id, "before")
     elif state == "USED":
@@ -382,11 +383,13 @@ async def test_a_reservation_lasts_as_long_as_was_asked(
     program, member, reward = world
     reserved = await redeemed(program, member, reward, hold_seconds=hold)
     until = pass_time(monkeypatch, seconds=hold, microseconds=-1)
+    await release_due(program.id)
     (still,) = await get_redemptions(program.id, [reserved.id])
     assert still == reserved
     assert still.reserved_until is not None
     assert (still.reserved_until - until).microseconds == 1
     pass_time(monkeypatch, microseconds=1)
+    await release_due(program.id)
     (gone,) = await get_redemptions(program.id, [reserved.id])
     assert gone is not None
     assert gone.status is RedemptionStatus.EXPIRED

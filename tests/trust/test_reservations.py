@@ -10,15 +10,14 @@ import orjson
 import pytest
 
 from app.database import connection, transaction
-from app.redemptions.expiring import release
+from app.redemptions import expiring
+from app.redemptions.expiring import release, sweep
 from app.redemptions.redemptions import Redemption
 from tests.api.statements import counting
 from tests.helpers import find_differences, new_program
 from tests.redemptions.making import balance_of, new_reward, redeemed, rich_member
 from tests.trust.place import START_SECONDS, Place, until
 from tests.trust.tills import Shop
-from workers import redemptions as sweeping
-from workers.redemptions import Sweeper
 
 RESERVATIONS = 500
 _AT_ONCE = 25
@@ -203,14 +202,17 @@ async def connected(place: Place, workers: int) -> bool:
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[list[UUID]]:
-    """What sweeps try to release, in their order."""
+    """What is tried to be released, in its order, by a process that has put off nothing yet."""
     tried: list[list[UUID]] = []
 
-    async def counting_release(program_id: UUID, redemptions: Sequence[Redemption]) -> int:
+    async def counting_release(
+        program_id: UUID, redemptions: Sequence[Redemption], patience: float | None = None
+    ) -> int:
         tried.append([each.id for each in redemptions])
-        return await release(program_id, redemptions)
+        return await release(program_id, redemptions, patience)
 
-    monkeypatch.setattr(sweeping, "release", counting_release)
+    monkeypatch.setattr(expiring, "release", counting_release)
+    monkeypatch.setattr(expiring, "_put_off", expiring._Memory())
     return tried
 
 
@@ -224,7 +226,7 @@ async def states(*redemptions: Redemption) -> list[str]:
 
 
 async def test_an_account_whose_books_disagree_holds_up_nobody_and_is_left_alone_for_a_while(
-    attempts: list[list[UUID]],
+    attempts: list[list[UUID]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = await new_program()
     reward = await new_reward(program)
@@ -236,37 +238,39 @@ async def test_an_account_whose_books_disagree_holds_up_nobody_and_is_left_alone
             "UPDATE redemption SET reserved_until = now() - interval '1 s' WHERE program_id = $1", program.id
         )
         lost = await sql.fetch("DELETE FROM allocation WHERE account_id = $1 RETURNING *", broken.id)
-    sweeper = Sweeper()
-    await sweeper.sweep()
+    await sweep()
     assert await states(*fine) == ["EXPIRED"] * 3
     assert await states(*stuck) == ["RESERVED"] * 2
     attempts.clear()
-    await sweeper.sweep()
+    await sweep()
     late = await redeemed(program, others[0], reward, hold_seconds=60)
     async with transaction() as sql:
         await sql.execute("UPDATE redemption SET reserved_until = now() WHERE id = $1", late.id)
-    await sweeper.sweep()
+    await sweep()
     assert {each.id for each in stuck}.isdisjoint(each for tried in attempts for each in tried)
     assert await states(late, *stuck) == ["EXPIRED", "RESERVED", "RESERVED"]
     async with transaction() as sql:
         await sql.executemany("INSERT INTO allocation VALUES ($1, $2, $3, $4, $5)", lost)
-    await Sweeper().sweep()
+    monkeypatch.setattr(expiring, "_put_off", expiring._Memory())
+    await sweep()
     assert await states(*stuck) == ["EXPIRED"] * 2
     assert (await balance_of(program, broken)).available == 1000
     assert not await find_differences(program.id)
 
 
-async def test_what_was_put_off_is_tried_again_when_its_time_is_over(attempts: list[list[UUID]]) -> None:
+async def test_what_was_put_off_is_tried_again_when_its_time_is_over(
+    attempts: list[list[UUID]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = await new_program()
     member = await rich_member(program)
     stuck = await redeemed(program, member, await new_reward(program), hold_seconds=60)
     async with transaction() as sql:
         await sql.execute("UPDATE redemption SET reserved_until = now() WHERE id = $1", stuck.id)
         await sql.execute("DELETE FROM allocation WHERE account_id = $1", member.id)
-    sweeper = Sweeper(put_off_seconds=0.2)
+    monkeypatch.setattr(expiring, "_PUT_OFF_SECONDS", 0.2)
     for _ in range(2):
         attempts.clear()
-        await sweeper.sweep()
+        await sweep()
         assert stuck.id in {each for tried in attempts for each in tried}
         await asyncio.sleep(0.25)
     async with transaction() as sql:
@@ -277,8 +281,7 @@ async def test_what_was_put_off_is_tried_again_when_its_time_is_over(attempts: l
 
 
 async def test_a_sweep_with_nothing_to_do_is_one_statement() -> None:
-    sweeper = Sweeper()
-    await sweeper.sweep()
+    await sweep()
     async with counting() as counted:
-        assert await sweeper.sweep() == 0
+        assert await sweep() == 0
     assert counted.numbers == (1, 0)
