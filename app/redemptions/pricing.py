@@ -10,7 +10,6 @@ from app.money import MINOR_DIGITS, format_money, trim
 from app.redemptions.inputs import Wanted
 from app.validation import Problems
 
-
 _NOTHING = Decimal(0)
 
 
