@@ -54,7 +54,8 @@ _HOLDING = """
 SELECT DISTINCT reward_id FROM redemption
 WHERE program_id = $1 AND reward_id = ANY($2::uuid[]) AND status = 'RESERVED' AND reserved_until <= $3
 """
-_STILL_DUE = f"{_DUE} AND program_id = $2 AND id = ANY($3::uuid[])"
+# In one order for all: of several that pay a debt the first to run out is the first to come back.
+_STILL_DUE = f"{_DUE} AND program_id = $2 AND id = ANY($3::uuid[]) ORDER BY reserved_until, id"
 _LOCK_FREE = """
 SELECT id FROM account WHERE program_id = $1 AND id = ANY($2::uuid[]) ORDER BY id
 FOR NO KEY UPDATE SKIP LOCKED

@@ -41,7 +41,12 @@ async def test_redemption_comes_back_as_it_was_made_by_every_way(rich: World) ->
     payload = await rich.redeem(reward, quantity=2, orderId="order-1")
     made = payload["redemption"]
     assert payload["member"] == {"id": rich.member, "balance": {"available": 800, "reserved": 0}}
-    assert (made["status"], made["quantity"], made["points"], made["amount"]) == ("CONFIRMED", 2, 200, "25.00")
+    assert (made["status"], made["quantity"], made["points"], made["amount"]) == (
+        "CONFIRMED",
+        2,
+        200,
+        "25.00",
+    )
     assert (made["orderId"], made["reservedUntil"], len(set(made["codes"]))) == ("order-1", None, 2)
     assert made["createdAt"] == made["updatedAt"]
     shown = made | {"member": {"id": rich.member}, "reward": {"id": reward}}
