@@ -30,7 +30,7 @@ from tests.api.client import (
 
 
 @pytest.mark.parametrize(
-    ("kind", "amount"), [("VOUCHER", None), ("GIFT_CARD", "10"), ("PRODUCT", None), ("SERVICE", None),
+    ("kind", "amount"), [("VOUCHER", None), ("GIFT_CARD", "10.00"), ("PRODUCT", None), ("SERVICE", None),
                          ("DONATION", None), ("GIVEAWAY", None)],
 )  # fmt: skip
 async def test_every_kind_with_a_price_is_redeemed(rich: World, kind: str, amount: str | None) -> None:

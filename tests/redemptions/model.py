@@ -4,6 +4,7 @@ It was written from what Laurel promises, and shares nothing with the ledger or 
 notices that a reservation has run out is the same: whoever needs what it holds, reads it, or sweeps.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -185,19 +186,20 @@ class Shop:
         return burned.status == "RESERVED" and burned.until is not None and burned.until <= self.now
 
     def release_of_member(self, member: int) -> None:
-        for each in self.burned:
-            if each.member == member and self.ran_out(each):
-                self.end(each, "EXPIRED")
+        self._release(each for each in self.burned if each.member == member)
 
     def release_of_offer(self, offer: Offer) -> bool:
-        due = [each for each in self.burned if each.offer is offer and self.ran_out(each)]
+        return self._release(each for each in self.burned if each.offer is offer)
+
+    def sweep(self) -> None:
+        self._release(self.burned)
+
+    def _release(self, some: Iterable[Burned]) -> bool:
+        """Release what ran out of some, in the order in which it did: the first to come back pays a debt."""
+        due = sorted((each for each in some if self.ran_out(each)), key=lambda each: (each.until, each.id))
         for each in due:
             self.end(each, "EXPIRED")
         return bool(due)
-
-    def sweep(self) -> None:
-        for offer in self.offers:
-            self.release_of_offer(offer)
 
     def against(self, member: int, offer: Offer, quantity: int, points: int) -> set[str]:
         """Return the codes of what stands against a redemption."""
