@@ -35,6 +35,7 @@ _ATTEMPTS = 5
 _PUT_OFF_SECONDS = 60.0
 _PATIENCE_SECONDS = 2.0
 """So long whoever only reads waits for an account or a reward that somebody holds."""
+_SWEEP_PATIENCE_SECONDS = 10.0
 _HELD_SECONDS = 5.0
 
 _DUE = f"""
@@ -82,7 +83,7 @@ class _Memory:
 _put_off = _Memory()
 """What nobody can release, because the books of its account disagree: tried again a minute later."""
 _held = _Memory()
-"""What somebody holds for longer than whoever reads waits; those who need it wait for it all the same."""
+"""What somebody holds for longer than readers and sweeps wait; those who need it wait for it all the same."""
 
 
 async def release_due(program_id: UUID) -> int:
@@ -109,7 +110,7 @@ async def release_due(program_id: UUID) -> int:
         async with turn:
             if waits:
                 due = await _due_of_program(program_id)
-            total += await release(program_id, due, patience=_PATIENCE_SECONDS)
+            total += await release(program_id, due, _PATIENCE_SECONDS)
         if len(due) < _BATCH:
             break
     return total
@@ -160,18 +161,19 @@ async def sweep() -> int:
     """Release every reservation that ran out, in every program; return how many that were.
 
     One statement by an index where nothing is due. Safe to run twice, and on any number of workers at once.
-    Of an account whose books disagree the reservations stay for a minute, and the log says so.
+    Of an account whose books disagree the reservations stay for a minute, and the log says so; what somebody
+    holds for long stays for a few seconds.
 
     Raises:
         Unavailable: the database is away or busy.
     """
     total = 0
-    while due := await _find(_DUE_ANYWHERE, _put_off.ids):
+    while due := await _find(_DUE_ANYWHERE, [*_put_off.ids, *_held.ids]):
         programs: dict[UUID, list[Redemption]] = {}
         for each in due:
             programs.setdefault(each.program_id, []).append(each)
         for program_id, redemptions in programs.items():
-            total += await release(program_id, redemptions)
+            total += await release(program_id, redemptions, _SWEEP_PATIENCE_SECONDS)
         if len(due) < _BATCH:
             break
     return total
