@@ -102,7 +102,7 @@ class GiveawayMutations:
         " the start (`drawSeedHash`), the seed is from now on (`drawSeed`), and `entries` lists who takes"
         " part: so anybody can repeat the draw. The same key again answers with the same winner; for another"
         " giveaway it is IDEMPOTENCY_CONFLICT.",
-        scope=(Scope.REDEMPTIONS_WRITE, Scope.CATALOG_WRITE),
+        scope=Scope.REDEMPTIONS_WRITE,
     )
     async def draw_giveaway(
         self,

@@ -18,7 +18,7 @@ from app.redemptions.inputs import Wanted
 from app.redemptions.redemptions import Redemption
 
 _FREE_CODES = """
-SELECT id FROM reward_code WHERE program_id = $1 AND reward_id = $2 AND redemption_id IS NULL
+SELECT id, sealed FROM reward_code WHERE program_id = $1 AND reward_id = $2 AND redemption_id IS NULL
 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
 """
 
@@ -95,12 +95,13 @@ async def book(
 
     Raises:
         KeyLost: see there.
+        SealBroken: a code of a pool was sealed with another key.
     """
     outcomes = await post(sql, terms(policy, now), [_operation(each.redemption, now) for each in accepted])
     redemptions = [
         _entered(each.redemption, outcome.sequence) for each, outcome in zip(accepted, outcomes, strict=True)
     ]
-    pooled = await _take_codes(sql, policy.program_id, accepted)
+    pooled = await _take_codes(sql, policy.program_id, accepted, vault)
     made = [code for each in accepted for code in _make_codes(each, policy.program_id, vault)]
     claimed = await sql.fetchval(
         _KEEP,
@@ -144,7 +145,7 @@ def _entered(redemption: Redemption, sequence: int | None) -> Redemption:
 
 
 async def _take_codes(
-    sql: asyncpg.Connection, program_id: UUID, accepted: Sequence[Accepted]
+    sql: asyncpg.Connection, program_id: UUID, accepted: Sequence[Accepted], vault: Vault
 ) -> Mapping[UUID, UUID]:
     """Return codes of pools for redemptions, by code; in the order in which they were loaded."""
     taken: dict[UUID, UUID] = {}
@@ -157,6 +158,9 @@ async def _take_codes(
         rows = await sql.fetch(_FREE_CODES, program_id, reward_id, len(wanted))
         # Whoever holds what is left of the reward is alone with its pool, and has counted it.
         assert len(rows) == len(wanted), f"the pool of reward {reward_id} has fewer codes than are counted"
+        for row in rows:
+            # Nobody pays for a code that cannot be read.
+            vault.open(row["sealed"], row["id"])
         taken.update(zip((row["id"] for row in rows), wanted, strict=True))
     return taken
 

@@ -44,17 +44,31 @@ SELECT k.* FROM unnest($2::text[], $3::text[]) AS t(operation, key) CROSS JOIN L
 """
 
 
-# What a member's points have taken off their orders, whichever reward they went by.
+# What a member's points have taken off their orders, whichever reward they went by, and what the orders come
+# to as far as that was said.
 _PAID = """
-SELECT t.member_id, t.order_id, s.amount
+SELECT t.member_id, t.order_id, s.amount, s.order_amount
 FROM unnest($2::uuid[], $3::text[]) AS t(member_id, order_id) CROSS JOIN LATERAL (
-    SELECT coalesce(sum(r.amount), 0) AS amount FROM redemption r
+    SELECT coalesce(sum(r.amount), 0) AS amount, max(r.order_amount) AS order_amount FROM redemption r
     WHERE r.program_id = $1 AND r.member_id = t.member_id AND r.order_id = t.order_id AND r.rate IS NOT NULL
         AND r.status NOT IN ('CANCELLED', 'EXPIRED')
 ) s
 """
 
-_Orders = dict[tuple[UUID, str | None], Decimal]
+
+class _Order(NamedTuple):
+    """What points have taken off an order, and what it comes to; None where nobody has said."""
+
+    paid: Decimal = Decimal(0)
+    amount: Decimal | None = None
+
+    def after(self, amount: Decimal | None, order_amount: Decimal | None) -> "_Order":
+        """Return the order after one more payment."""
+        known = [each for each in (self.amount, order_amount) if each is not None]
+        return _Order(self.paid + (amount or 0), max(known, default=None))
+
+
+_Orders = dict[tuple[UUID, str | None], _Order]
 
 
 class Taken(NamedTuple):
@@ -239,7 +253,7 @@ async def _paid(
     if not asked:
         return {}
     rows = await sql.fetch(_PAID, program_id, *[list(each) for each in zip(*asked, strict=True)])
-    return {(row["member_id"], row["order_id"]): row["amount"] for row in rows}
+    return {(row["member_id"], row["order_id"]): _Order(row["amount"], row["order_amount"]) for row in rows}
 
 
 class _Decision:
@@ -284,9 +298,11 @@ class _Decision:
             return
         standing, had = self._standings[member_id], self._had.get((member_id, reward.id), NOTHING_HAD)
         problems = Problems()
-        order = (member_id, wanted.order_id)
-        paid = self._paid.get(order, Decimal(0))
-        cost = price(reward, wanted, self._currency, problems, paid)
+        key_of_order = (member_id, wanted.order_id)
+        order = self._paid.get(key_of_order, _Order())
+        # What an order comes to is known from its first payment on.
+        amount = order.amount if wanted.order_amount is None else wanted.order_amount
+        cost = price(reward, wanted._replace(order_amount=amount), self._currency, problems, order.paid)
         verdict = judge(reward, standing, had, self._moment, wanted.quantity, cost.points)
         errors = [*problems.errors, *errors_of(verdict, reward, standing, had, wanted.quantity)]
         if errors:
@@ -296,8 +312,8 @@ class _Decision:
             return
         self._twins[key] = (n, said)
         self._count(member_id, reward, standing, had, wanted.quantity, cost.points)
-        if order in self._paid and reward.kind is RewardKind.DISCOUNT:
-            self._paid[order] = paid + (cost.amount or 0)
+        if key_of_order in self._paid and reward.kind is RewardKind.DISCOUNT:
+            self._paid[key_of_order] = order.after(cost.amount, wanted.order_amount)
         redemption = _new(member_id, reward, wanted, cost, self._moment)
         batch.accepted.append(Accepted(n, wanted, reward, redemption))
 

@@ -211,6 +211,8 @@ async def test_several_payments_take_no_more_off_an_order_than_its_share() -> No
     await redeemed(program, member, half, points=500, **(order | {"order_id": "O2"}))
     await cancel(program.id, first.id, "Never mind", "key")
     await redeemed(program, member, whole, points=300, **order)
+    # What the order comes to is known, whether or not it is said again.
+    assert codes_of(await ask(program, member, whole, points=1, order_id="O1")) == ["LIMIT_REACHED"]
     asked = [wanted(member, half, points=300, order_amount=Decimal(10), order_id="O3") for _ in range(3)]
     results = await take(program.id, asked, VAULT)
     assert [each.redemption is not None for each in results] == [True, False, False]

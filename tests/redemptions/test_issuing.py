@@ -2,7 +2,9 @@
 
 import pytest
 
+from app.catalog.codes import upload_codes
 from app.catalog.service import update_reward
+from app.catalog.vault import SealBroken, Vault
 from app.redemptions.redemptions import RedemptionStatus
 from app.redemptions.steps import cancel, capture, use_code
 from tests.helpers import new_program
@@ -10,6 +12,7 @@ from tests.redemptions.making import (
     VAULT,
     all_at_once,
     ask,
+    balance_of,
     check_books,
     codes_had,
     codes_of,
@@ -185,3 +188,13 @@ async def test_codes_are_found_as_they_are_written_and_in_their_own_program_alon
     done = await use_code(elsewhere.id, "Abc-1", "key", VAULT)
     assert done.redemption.id == redemption.id
     assert not done.replayed
+
+
+async def test_nobody_pays_for_a_code_that_cannot_be_read() -> None:
+    program = await new_program()
+    reward, member = await new_reward(program, "VOUCHER"), await rich_member(program)
+    await upload_codes(program.id, reward.id, ["A1"], Vault("a key that was lost"))
+    with pytest.raises(SealBroken):
+        await redeemed(program, member, reward)
+    assert (await balance_of(program, member)).available == 1000
+    await check_books(program)
