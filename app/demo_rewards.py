@@ -9,12 +9,14 @@ from uuid import UUID
 
 from app.catalog.codes import open_codes, upload_codes
 from app.catalog.inputs import RewardContent
+from app.catalog.reads import list_rewards
 from app.catalog.rewards import RewardKind, RewardLimits, RewardStatus
 from app.catalog.service import create_reward
 from app.catalog.vault import Vault
 from app.database import connection
 from app.ledger.adjusting import adjust_points
 from app.members.reads import MemberRef
+from app.paging import MAX_SIZE, Page
 from app.programs.models import Program
 from app.redemptions.inputs import Wanted
 from app.redemptions.redemptions import Redemption
@@ -147,9 +149,12 @@ async def fill_catalog(program: Program, tier_id: UUID, vault: Vault) -> UUID:
     Args:
         tier_id: of the tier that one reward is for.
     """
-    ids: dict[str, UUID] = {}
+    # What has been redeemed already is known by its name alone.
+    there = await list_rewards(program.id, Page(MAX_SIZE), program.created_at)
+    ids = {reward.name: reward.id for reward in there.items}
     for content in rewards(program.created_at, tier_id):
-        ids[content.name] = (await create_reward(program.id, content, vault)).id
+        if content.name not in ids:
+            ids[content.name] = (await create_reward(program.id, content, vault)).id
     await upload_codes(program.id, ids[_POOL], _codes(program.id), vault)
     for number, points in _PRESENTS:
         await adjust_points(program.id, _member(number), points, _MOVED, f"demo-moved-{number}")

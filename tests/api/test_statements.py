@@ -229,6 +229,7 @@ async def test_balances_behind_many_aliases_are_read_together(busy: World) -> No
 
 async def test_nothing_is_asked_of_the_database_for_what_is_refused(busy: World) -> None:
     await busy.api.call("{ viewer { id } }", token=busy.token)
+    await busy.call("{ program { slug } }")
     async with counting() as counted:
         assert (await busy.api.post("{ program { debtLimit } }", token=busy.token)).codes == ["FORBIDDEN"]
         assert (await busy.api.post(MEMBERS, {"first": 5})).codes == ["UNAUTHENTICATED"]
