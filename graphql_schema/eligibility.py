@@ -10,10 +10,9 @@ import strawberry
 from app.catalog.eligibility import NOTHING_HAD, IneligibleReason, Standing, judge
 from app.catalog.reads import Redeemer
 from app.catalog.rewards import Reward
-from app.clock import local_date, start_of_day
 from app.database import connection
 from app.programs.policy import ProgramPolicy
-from app.redemptions.standings import load_had, load_members
+from app.redemptions.standings import load_had, load_members, month_began
 from graphql_schema.access import INHERITED, object_type
 from graphql_schema.context import Context
 from graphql_schema.enums import enum_type
@@ -81,9 +80,7 @@ async def stand_of(context: Context, member_id: UUID) -> Stand:
 async def redeemer_of(context: Context, member_id: UUID) -> Redeemer:
     """Return a member as the catalog takes them, to list what they can redeem."""
     stand = await stand_of(context, member_id)
-    zone = stand.policy.zone
-    month_began = start_of_day(local_date(stand.moment, zone).replace(day=1), zone)
-    return Redeemer(member_id, stand.standing, month_began)
+    return Redeemer(member_id, stand.standing, month_began(stand.moment, stand.policy))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,6 +26,11 @@ CODED = frozenset({RewardKind.VOUCHER, RewardKind.GIFT_CARD})
 """Kinds that come as codes."""
 
 
+def has_pool(kind: RewardKind, generate_codes: bool) -> bool:
+    """Tell whether codes of such a reward are loaded, and not made."""
+    return kind in CODED and not generate_codes
+
+
 class RewardStatus(StrEnum):
     DRAFT = "DRAFT"
     ACTIVE = "ACTIVE"
@@ -127,7 +132,7 @@ class Reward:
     @property
     def has_pool(self) -> bool:
         """Tell whether its codes are loaded, and not made."""
-        return self.kind in CODED and not self.generate_codes
+        return has_pool(self.kind, self.generate_codes)
 
     @property
     def least_points(self) -> int:

@@ -13,7 +13,7 @@ import asyncpg
 from app import clock
 from app.catalog.inputs import RewardContent, check_content
 from app.catalog.reads import find_rewards, searchable
-from app.catalog.rewards import Reward, RewardKind, RewardLimits, RewardStatus
+from app.catalog.rewards import Reward, RewardKind, RewardLimits, RewardStatus, has_pool
 from app.catalog.stock import lock_rewards
 from app.catalog.vault import Vault
 from app.database import retrying, transaction
@@ -88,7 +88,7 @@ async def create_reward(program_id: UUID, content: RewardContent, vault: Vault) 
                 raise refuse(ErrorCode.LIMIT_REACHED, f"A program has at most {MAX_REWARDS:,} rewards.")
             seed, seed_hash = _new_seed(content.kind, reward_id, vault)
             await sql.execute(_NEW, reward_id, program_id, now, seed, seed_hash, *_columns(said))
-            pool = 0 if _has_pool(said) else None
+            pool = 0 if has_pool(content.kind, content.generate_codes) else None
             await sql.execute(_NEW_STOCK, reward_id, content.stock, pool, _low(content.stock))
             return await _find(sql, program_id, reward_id)
 
@@ -157,9 +157,10 @@ async def _write(
         capacity = None if content.stock is None else stock.taken + content.stock
         low = _low(content.stock)
     codes = stock.codes
-    if _has_pool(said) != reward.has_pool:
+    pooled = has_pool(content.kind, content.generate_codes)
+    if pooled != reward.has_pool:
         codes = None
-        if _has_pool(said):
+        if pooled:
             codes = await sql.fetchval(_FREE_CODES, reward.program_id, reward.id)
     await sql.execute(_CHANGE_STOCK, reward.id, version, capacity, low, codes)
 
@@ -167,10 +168,6 @@ async def _write(
 def _low(stock: int | None) -> int:
     """Return how few are left when somebody is told: a tenth, and one at least."""
     return 0 if stock is None else max(1, stock // 10)
-
-
-def _has_pool(said: Mapping[str, Any]) -> bool:
-    return said["kind"] in (RewardKind.VOUCHER, RewardKind.GIFT_CARD) and not said["generate_codes"]
 
 
 def _columns(said: Mapping[str, Any]) -> list[Any]:

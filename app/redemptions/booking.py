@@ -73,11 +73,6 @@ class Accepted(NamedTuple):
     reward: Reward
     redemption: Redemption
 
-    @property
-    def has_codes(self) -> bool:
-        """Tell whether its pieces are codes."""
-        return self.reward.kind in CODED
-
 
 async def book(
     sql: asyncpg.Connection,
@@ -168,7 +163,7 @@ async def _take_codes(
 def _make_codes(
     each: Accepted, program_id: UUID, vault: Vault
 ) -> list[tuple[UUID, UUID, UUID, bytes, bytes]]:
-    if not each.has_codes or each.reward.has_pool:
+    if each.reward.kind not in CODED or each.reward.has_pool:
         return []
     codes = []
     for _ in range(each.redemption.quantity):

@@ -11,6 +11,8 @@ from app import clock
 from app.catalog.eligibility import Had, Standing
 from app.clock import local_date, start_of_day
 from app.database import connection
+from app.earning.periods import span
+from app.earning.rules import Period
 from app.ledger.service import settle, terms
 from app.ledger.settling import settle_accounts
 from app.programs.policies import load_policy
@@ -144,6 +146,11 @@ def _members(grounds: Grounds, rows: Sequence[asyncpg.Record], moment: datetime)
     return Members(grounds, standings, [row["id"] for row in rows if row["has_run_out"]], moment)
 
 
+def month_began(moment: datetime, policy: ProgramPolicy) -> datetime:
+    """Return the first instant (UTC) of the calendar month in which a moment falls in the program's zone."""
+    return start_of_day(span(local_date(moment, policy.zone), Period.MONTH).first, policy.zone)
+
+
 async def load_had(
     sql: asyncpg.Connection,
     policy: ProgramPolicy,
@@ -156,7 +163,7 @@ async def load_had(
     """
     if not pairs:
         return {}
-    since = start_of_day(local_date(moment, policy.zone).replace(day=1), policy.zone)
+    since = month_began(moment, policy)
     members, rewards = [list(each) for each in zip(*set(pairs), strict=True)]
     rows = await sql.fetch(_HAD, policy.program_id, members, rewards, since)
     return {(row["member_id"], row["reward_id"]): Had(row["ever"], row["this_month"]) for row in rows}

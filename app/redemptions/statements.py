@@ -12,6 +12,8 @@ import asyncpg
 from app import clock
 from app.clock import start_of_day
 from app.database import connection
+from app.earning.periods import span
+from app.earning.rules import Period
 from app.errors import ErrorCode, refuse
 from app.money import MINOR_DIGITS, trim
 from app.programs.policies import load_policy
@@ -100,21 +102,17 @@ async def statement(program_id: UUID, month: date) -> Statement:
     if not FIRST_YEAR <= month.year <= LAST_YEAR:
         message = f"Month must be between the years {FIRST_YEAR} and {LAST_YEAR}."
         raise refuse(ErrorCode.INVALID, message, "month")
-    first = month.replace(day=1)
+    first, last = span(month, Period.MONTH)
     # The present is taken before anything is read: what is closed then has been read as it stays.
     now = clock.now()
     async with connection() as sql:
         policy = await load_policy(sql, program_id)
-        since, until = (start_of_day(day, policy.zone) for day in (first, _next_month(first)))
+        since, until = (start_of_day(day, policy.zone) for day in (first, last + timedelta(days=1)))
         rows = await sql.fetch(_PIECES, program_id, since, until)
     digits = MINOR_DIGITS[policy.currency]
     lines = _lines(rows, digits)
     total = trim(sum((line.total for line in lines), Decimal(0)), digits)
     return Statement(first, lines, total, _is_closed(until, now))
-
-
-def _next_month(first: date) -> date:
-    return (first + timedelta(days=31)).replace(day=1)
 
 
 def _is_closed(until: datetime, now: datetime) -> bool:

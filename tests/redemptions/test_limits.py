@@ -7,7 +7,7 @@ import pytest
 
 from app.catalog.rewards import RewardLimits, RewardStatus
 from app.catalog.service import set_reward_status, update_reward
-from app.redemptions.expiring import sweep
+from app.redemptions.expiring import release_due
 from app.redemptions.redemptions import Redemption
 from app.redemptions.steps import cancel, capture
 from app.redemptions.taking import Taken
@@ -217,5 +217,5 @@ async def test_points_and_pieces_of_what_ran_out_serve_the_next_request_without_
     )
     assert [each.errors for each in results] == [(), (), ()]
     assert (await stock_of(program, reward)).left == 0
-    assert len(held) == await sweep() + 3
+    assert len(held) == await release_due(program.id) + 3
     await check_books(program)
