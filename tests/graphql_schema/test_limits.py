@@ -79,9 +79,9 @@ async def test_directives_are_bounded(schema: LaurelSchema) -> None:
 
 
 async def test_tokens_are_bounded_and_counted_before_anything_else(schema: LaurelSchema) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert "more than 2,000 tokens" in str(await refusal(schema, "{" + "hello " * 15_000 + "}"))
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 async def test_documents_are_bounded_in_length(schema: LaurelSchema) -> None:
