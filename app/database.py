@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -42,6 +43,8 @@ MODELS = {
 }
 
 T = TypeVar("T")
+
+_on_commit: ContextVar[list[Callable[[], None]] | None] = ContextVar("on_commit", default=None)
 
 _ACQUIRE_SECONDS = 10
 _RELEASE_SECONDS = 5
@@ -301,9 +304,29 @@ async def transaction() -> AsyncIterator[asyncpg.Connection]:
         Unavailable: the database is away or busy. Nothing of the transaction has been kept, unless the
             connection was lost during COMMIT.
     """
-    with _told():
-        async with in_transaction("default") as client:
-            yield client._connection
+    calls: list[Callable[[], None]] = []
+    _on_commit.set(calls)
+    try:
+        with _told():
+            async with in_transaction("default") as client:
+                yield client._connection
+    finally:
+        _on_commit.set(None)
+    for call in calls:
+        call()
+
+
+def after_commit(call: Callable[[], None]) -> None:
+    """Have something done once the transaction under way is committed, and never if it is not.
+
+    For what may be lost: a process that dies in between does not do it.
+
+    Args:
+        call: quick, and raises nothing.
+    """
+    calls = _on_commit.get()
+    assert calls is not None, "there is no transaction"
+    calls.append(call)
 
 
 async def retrying(work: Callable[[], Awaitable[T]], *, attempts: int = 4) -> T:

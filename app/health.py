@@ -12,9 +12,9 @@ from starlette.routing import Route
 from app import clock
 from app.database import TRANSIENT, connection
 from app.errors import Unavailable
+from app.jobs import health
 from app.metrics import CONTENT_TYPE, exposition
 from app.migrate import pending
-from app.outbox import service as outbox
 from app.settings import Settings
 
 log = structlog.get_logger("laurel.health")
@@ -83,7 +83,10 @@ class Health:
 
     async def _metrics(self, request: Request) -> Response:
         try:
-            waiting = await outbox.waiting(clock.now())
+            waiting = {
+                each.queue: (max(0.0, (clock.now() - each.oldest).total_seconds()), each.items)
+                for each in await health.waiting()
+            }
         except _AWAY:
             waiting = None
         return Response(exposition(waiting), headers={"content-type": CONTENT_TYPE})

@@ -5,7 +5,7 @@ machine that share the folder: API processes and workers.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -63,26 +63,33 @@ def observe(operation: str | None, outcome: str, seconds: float) -> None:
     REQUEST_SECONDS.observe(seconds)
 
 
-class _Queue:
+QUEUES = ("earning", "tiers", "referrals", "transfers", "jobs", "messages", "webhooks")
+"""Where work waits; a queue without any says 0."""
+
+
+class _Queues:
     """What waits, measured at the moment of the scrape: the same whoever is asked."""
 
-    def __init__(self, oldest_seconds: float | None, events: int) -> None:
-        self._oldest_seconds = oldest_seconds
-        self._events = events
+    def __init__(self, waiting: Mapping[str, tuple[float, int]]) -> None:
+        self._waiting = dict.fromkeys(QUEUES, (0.0, 0)) | dict(waiting)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        age = "Age of the oldest stored work that no worker has finished; 0 when there is none."
-        yield GaugeMetricFamily("laurel_queue_age_seconds", age, self._oldest_seconds or 0.0)
-        yield GaugeMetricFamily(
-            "laurel_queue_events", "Stored events that no worker has finished.", self._events
+        text = "Age of the oldest stored work that no worker has finished; 0 when there is none."
+        age = GaugeMetricFamily("laurel_queue_age_seconds", text, labels=["queue"])
+        items = GaugeMetricFamily(
+            "laurel_queue_items", "Stored work that no worker has finished.", labels=["queue"]
         )
+        for queue, (seconds, count) in self._waiting.items():
+            age.add_metric([queue], seconds)
+            items.add_metric([queue], count)
+        yield from (age, items)
 
 
-def exposition(waiting: tuple[float | None, int] | None) -> bytes:
+def exposition(waiting: Mapping[str, tuple[float, int]] | None) -> bytes:
     """Return all metrics in Prometheus' format.
 
     Args:
-        waiting: age in seconds of the oldest work and number of events; None when that is not known.
+        waiting: age in seconds of the oldest work and number of items, by queue; None when it is not known.
     """
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -90,9 +97,9 @@ def exposition(waiting: tuple[float | None, int] | None) -> bytes:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     body = generate_latest(registry)
     if waiting is not None:
-        queue = CollectorRegistry()
-        queue.register(_Queue(*waiting))
-        body += generate_latest(queue)
+        queues = CollectorRegistry()
+        queues.register(_Queues(waiting))
+        body += generate_latest(queues)
     return body
 
 

@@ -1,5 +1,6 @@
 """Factories that tests share: programs, members, rules and purchases, made by the real services."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -16,6 +17,7 @@ from app.earning.processing import earn_batch
 from app.earning.rule_service import create_rule
 from app.earning.rules import EventKind, PointsPerAmount, Rule, RuleDefinition, RuleStatus
 from app.ids import key_id, new_id
+from app.jobs.running import WORK, run_jobs
 from app.ledger.expiry import ExpiryKind, ExpiryPolicy
 from app.ledger.operations import EntryKind, Operation, Outcome
 from app.ledger.service import apply, terms
@@ -23,6 +25,7 @@ from app.ledger.verify import Finding, verify
 from app.members.inputs import NewMember
 from app.members.reads import MemberRef, MemberRow
 from app.members.service import enroll_member
+from app.outbox.consuming import consume
 from app.outbox.service import Queue, stamp
 from app.programs.inputs import NewProgram
 from app.programs.models import Program
@@ -170,18 +173,35 @@ async def find_differences(program_id: UUID | None) -> list[Finding]:
     return [finding async for _, findings in verify(program_id) for finding in findings]
 
 
-async def stamp_all(program: Program) -> list[UUID]:
-    """Put all work that waits into batches, and return the batches of one program, oldest first."""
-    while await stamp(Queue.EARNING, clock.now()):
+async def stamp_all(program: Program, queue: Queue = Queue.EARNING) -> list[UUID]:
+    """Put all work that waits into batches; return the batches of one program and queue, oldest first."""
+    while await stamp(list(Queue), clock.now()):
         pass
     async with connection() as sql:
         rows = await sql.fetch(
-            "SELECT batch FROM outbox WHERE program_id = $1 GROUP BY batch ORDER BY min(id)",
+            "SELECT batch FROM outbox WHERE program_id = $1 AND queue = $2 GROUP BY batch ORDER BY min(id)",
             program.id,
+            queue,
         )
     return [row["batch"] for row in rows]
 
 
 async def earn_all(program: Program) -> int:
-    """Do what the workers do, until nothing of the program waits; return how many events that were."""
+    """Do what the workers do about events, until none waits; return how many events that were."""
     return sum([await earn_batch(each) for each in await stamp_all(program)])
+
+
+async def work_all(program: Program) -> None:
+    """Do what the workers do, on all queues, until nothing of a program waits."""
+    async with asyncio.timeout(60):
+        while await _work_once(program):
+            pass
+
+
+async def _work_once(program: Program) -> bool:
+    found = False
+    for queue in Queue:
+        for batch in await stamp_all(program, queue):
+            found = True
+            await consume(queue, batch, run_jobs if queue is Queue.JOBS else WORK[queue])
+    return found

@@ -1,80 +1,121 @@
-"""The worker process: one arq worker for each queue, the relay that feeds them, and the sweeps."""
+"""The worker process: an arq worker for each queue, the relay that feeds them, and what goes by the clock."""
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from uuid import UUID
 
 import structlog
 import uvloop
+from arq.connections import ArqRedis
 from arq.worker import Worker
+from redis.exceptions import RedisError
 
-from app import database
+from app import clock, database
 from app.errors import ErrorCode, Unavailable, refuse
+from app.ids import new_id
+from app.jobs import health
+from app.live.hints import Publisher
 from app.metrics import ERRORS
+from app.outbox import service as outbox
 from app.outbox.service import Queue
 from app.settings import Settings
-from workers import calendar, earning, ledger, redemptions, relay
-from workers.queue import Job, connect, make_worker
+from workers import calendar, earning, jobs, ledger, redemptions, relay, tiers
+from workers.queue import Job, connect, make_worker, queue_name
 
 log = structlog.get_logger("laurel.worker")
 
-JOBS: dict[Queue, Job] = {Queue.EARNING: earning.earn}
+JOBS: dict[Queue, Job] = {
+    Queue.EARNING: earning.earn,
+    Queue.TIERS: tiers.evaluate,
+    Queue.JOBS: jobs.run,
+}
+"""What is done with a batch of the outbox, by its queue."""
 
+Loop = Callable[[], Awaitable[None]]
+
+SWEEPS: Mapping[str, Loop] = {
+    "ledger": ledger.sweep_forever,
+    "calendar": calendar.sweep_forever,
+    "reservations": redemptions.sweep_forever,
+}
+"""What goes by the clock; each is safe to run on any number of workers at once."""
+
+_SWEEPS = "sweeps"
+NAMES = (*JOBS, _SWEEPS)
+"""What a worker can be told to do."""
+
+_BEAT_SECONDS = 5.0
 _STOP_SECONDS = 25
 _CANCEL_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
-def run(settings: Settings, queues: Sequence[str] = ()) -> None:
+def run(settings: Settings, names: Sequence[str] = ()) -> None:
     """Work until SIGINT or SIGTERM, then finish what is under way or hand it back within 30 seconds.
 
     Args:
         settings: with complete addresses of both servers.
-        queues: the queues to serve, by name; all of them when empty.
+        names: what to do, of NAMES; all of it when empty.
 
     Raises:
         Refused: there is no queue of that name.
         OSError, asyncpg.PostgresError: the database cannot be reached at the start.
     """
-    unknown = sorted(set(queues) - set(Queue))
+    unknown = sorted(set(names) - set(NAMES))
     if unknown:
-        known = ", ".join(Queue)
+        known = ", ".join(NAMES)
         raise refuse(
             ErrorCode.INVALID, f"There is no queue {', '.join(unknown)}; there are: {known}.", "queue"
         )
-    uvloop.run(_main(settings, [Queue(name) for name in queues] or list(Queue)))
+    uvloop.run(_main(settings, list(dict.fromkeys(names)) or list(NAMES)))
 
 
-async def _main(settings: Settings, queues: Sequence[Queue]) -> None:
+async def _main(settings: Settings, names: Sequence[str]) -> None:
     await database.connect(settings, "laurel-worker")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
-    tasks = [
-        asyncio.create_task(_again("sweep", ledger.sweep_forever)),
-        asyncio.create_task(_again("calendar", calendar.sweep_forever)),
-        asyncio.create_task(_again("reservations", redemptions.sweep_forever)),
-    ]
-    for queue in queues:
-        tasks.append(asyncio.create_task(_again(f"take_back:{queue}", partial(relay.take_back, queue))))
-        tasks.append(asyncio.create_task(_again(f"queue:{queue}", partial(_serve, settings, queue))))
-    log.info("worker_started", queues=list(queues))
-    try:
-        await stop.wait()
-    finally:
-        log.info("worker_stopping")
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=_STOP_SECONDS + 2)
-        await database.disconnect()
-        log.info("worker_stopped")
+    worker_id = new_id()
+    loops: dict[str, Loop] = {"heartbeat": partial(_beat, worker_id, names)}
+    if _SWEEPS in names:
+        loops |= SWEEPS
+    queues = [queue for queue in JOBS if queue in names]
+    if queues:
+        loops["take_back"] = partial(relay.take_back, queues)
+        loops["queues"] = partial(_serve, settings, queues, worker_id.hex)
+    async with Publisher(settings):
+        tasks = [asyncio.create_task(_again(name, work)) for name, work in loops.items()]
+        log.info("worker_started", queues=list(names), worker=str(worker_id))
+        try:
+            await stop.wait()
+        finally:
+            log.info("worker_stopping")
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_STOP_SECONDS + 2)
+            with contextlib.suppress(*relay.PASSING, Unavailable):
+                async with asyncio.timeout(1):
+                    await health.leave(worker_id)
+            await database.disconnect()
+            log.info("worker_stopped")
 
 
-async def _again(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _beat(worker_id: UUID, names: Sequence[str]) -> None:
+    """Say every few seconds that this worker is there, until cancelled."""
+    started_at, host = clock.now(), f"{socket.gethostname()}:{os.getpid()}"
+    while True:
+        await health.beat(worker_id, host, names, started_at)
+        await asyncio.sleep(_BEAT_SECONDS)
+
+
+async def _again(name: str, work: Loop) -> None:
     """Run something that should never end; when it does, run it again, after ever longer pauses."""
     pause = _FIRST_PAUSE_SECONDS
     while True:
@@ -94,27 +135,33 @@ async def _again(name: str, work: Callable[[], Awaitable[None]]) -> None:
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-async def _serve(settings: Settings, queue: Queue) -> None:
-    """Serve one queue over one connection to Redis, until it breaks or the task is cancelled."""
+async def _serve(settings: Settings, queues: Sequence[Queue], lane: str) -> None:
+    """Serve queues over one connection to Redis, until it breaks or the task is cancelled."""
     redis = await connect(settings)
-    worker = make_worker(redis, queue, JOBS[queue])
-    parts = [asyncio.create_task(worker.async_run()), asyncio.create_task(relay.relay(redis, queue))]
+    workers = [make_worker(redis, queue, lane, JOBS[queue]) for queue in queues]
+    parts = [
+        asyncio.create_task(relay.relay(redis, queues, lane)),
+        *(asyncio.create_task(worker.async_run()) for worker in workers),
+    ]
     try:
         await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         for part in parts:
             if part.done():
                 part.result()
     finally:
-        await asyncio.shield(_close(worker, parts))
+        await asyncio.shield(_close(redis, workers, parts, [queue_name(queue, lane) for queue in queues]))
 
 
-async def _close(worker: Worker, parts: Sequence[asyncio.Task[None]]) -> None:
-    """Let jobs under way end, cancel those that take too long (the outbox sends them again), disconnect."""
-    worker.allow_pick_jobs = False
-    parts[1].cancel()
-    jobs = list(worker.tasks.values())
+async def _close(
+    redis: ArqRedis, workers: Sequence[Worker], parts: Sequence[asyncio.Task[None]], lanes: Sequence[str]
+) -> None:
+    """Let jobs under way end, cancel those that take too long, hand back what is left, and disconnect."""
+    parts[0].cancel()
+    for worker in workers:
+        worker.allow_pick_jobs = False
+    jobs = [job for worker in workers for job in worker.tasks.values()]
     if jobs:
-        await asyncio.wait(jobs, timeout=_STOP_SECONDS)
+        await asyncio.wait(jobs, timeout=_STOP_SECONDS - 3)
     # Once is not enough: redis-py sends within asyncio.wait_for, which before Python 3.12 loses a
     # cancellation that arrives as the sending ends.
     while running := [part for part in parts if not part.done()]:
@@ -122,5 +169,16 @@ async def _close(worker: Worker, parts: Sequence[asyncio.Task[None]]) -> None:
             part.cancel()
         await asyncio.wait(running, timeout=_CANCEL_SECONDS)
     await asyncio.gather(*parts, return_exceptions=True)
-    with contextlib.suppress(Exception):
-        await asyncio.wait_for(worker.close(), 2)
+    with contextlib.suppress(*relay.PASSING, Unavailable, TimeoutError):
+        async with asyncio.timeout(2):
+            await _hand_back(redis, lanes)
+    for worker in workers:
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await asyncio.wait_for(worker.close(), 2)
+
+
+async def _hand_back(redis: ArqRedis, lanes: Sequence[str]) -> None:
+    """Give what nobody began back to the outbox, from where another worker takes it at once."""
+    names = [name.decode() for lane in lanes for name in await redis.zrange(lane, 0, -1)]
+    await outbox.give_back([UUID(hex=name.rpartition(":")[2]) for name in names])
+    await redis.delete(*lanes)

@@ -1,4 +1,8 @@
-"""The queue, with arq behind it: how jobs are named, encoded, retried and bounded."""
+"""The queues, with arq behind them: how jobs are named, encoded, retried and bounded.
+
+Each worker process has lanes of its own in Redis, one for each queue that it serves: several arq workers at
+the head of one list are slower than one, because each takes its job by trying whether it was first.
+"""
 
 import asyncio
 import random
@@ -17,7 +21,7 @@ from redis.exceptions import RedisError
 from app.database import TRANSIENT
 from app.errors import Unavailable
 from app.metrics import ERRORS
-from app.outbox.service import Queue
+from app.outbox.service import Queue, Sent
 from app.settings import Settings
 
 log = structlog.get_logger("laurel.worker")
@@ -28,13 +32,14 @@ _MAX_JOBS = 2
 _POLL_SECONDS = 0.02
 _CONNECT_SECONDS = 2
 _ANSWER_SECONDS = 5
+_LANE_SECONDS = 3600
 
 Job = Callable[[UUID], Awaitable[Any]]
 
 
-def queue_name(queue: Queue) -> str:
-    """Return the key of a queue in Redis."""
-    return f"laurel:queue:{queue}"
+def queue_name(queue: Queue, lane: str) -> str:
+    """Return the key in Redis of a worker's lane of a queue."""
+    return f"laurel:queue:{queue}:{lane}"
 
 
 def _encode(value: dict[str, Any]) -> bytes:
@@ -66,16 +71,17 @@ async def connect(settings: Settings) -> ArqRedis:
     return redis
 
 
-async def push(redis: ArqRedis, queue: Queue, batches: Sequence[UUID]) -> None:
-    """Tell the queue which batches of the outbox there are to do.
+async def push(redis: ArqRedis, lane: str, sent: Sequence[Sent]) -> None:
+    """Tell a worker, on its lanes, which batches of the outbox there are to do.
 
     Raises:
         RedisError, OSError: Redis is away; the outbox sends again what it did not hear of.
     """
-    for batch in batches:
-        await redis.enqueue_job(
-            queue, batch.hex, _job_id=f"{queue}:{batch.hex}", _queue_name=queue_name(queue)
-        )
+    for queue, batch in sent:
+        name = queue_name(queue, lane)
+        await redis.enqueue_job(queue, batch.hex, _job_id=f"{queue}:{batch.hex}", _queue_name=name)
+        # A worker that was killed leaves its lanes behind; what was in them comes again from the outbox.
+        await redis.expire(name, _LANE_SECONDS)
 
 
 def _guarded(queue: Queue, job: Job) -> Callable[..., Awaitable[None]]:
@@ -100,8 +106,8 @@ def _guarded(queue: Queue, job: Job) -> Callable[..., Awaitable[None]]:
     return run
 
 
-def make_worker(redis: ArqRedis, queue: Queue, job: Job) -> Worker:
-    """Make the worker of one queue; short jobs, no results kept, no signals of its own."""
+def make_worker(redis: ArqRedis, queue: Queue, lane: str, job: Job) -> Worker:
+    """Make the arq worker of one lane; short jobs, no results kept, no signals of its own."""
     return Worker(
         functions=[
             func(
@@ -113,7 +119,7 @@ def make_worker(redis: ArqRedis, queue: Queue, job: Job) -> Worker:
             )
         ],
         redis_pool=redis,
-        queue_name=queue_name(queue),
+        queue_name=queue_name(queue, lane),
         handle_signals=False,
         max_jobs=_MAX_JOBS,
         job_timeout=JOB_TIMEOUT_SECONDS,

@@ -1,6 +1,7 @@
-"""From the outbox to the queue, and back again when nobody finished."""
+"""From the outbox to a worker's lanes, and back again when nobody finished."""
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 from arq.connections import ArqRedis
@@ -14,38 +15,39 @@ from workers.queue import push
 
 log = structlog.get_logger("laurel.relay")
 
-_IDLE_SECONDS = 0.1
+_IDLE_SECONDS = 0.05
 _TAKE_BACK_SECONDS = 1.0
 
 
-async def relay(redis: ArqRedis, queue: Queue) -> None:
-    """Send the queue's work on as it appears, until cancelled.
+async def relay(redis: ArqRedis, queues: Sequence[Queue], lane: str) -> None:
+    """Send work of queues on to the lanes of one worker as it appears, until cancelled.
 
-    Any number of relays can run at once: rows that one is stamping are passed over by the others.
-    What Redis does not take is given back at once, and sent when Redis is there again.
+    Any number of relays can run at once, one in each worker process: rows that one is stamping are passed
+    over by the others, and what one has stamped goes to its own worker alone. What Redis does not take is
+    given back at once, and sent when Redis is there again.
 
     Raises:
         RedisError, OSError: Redis is away.
         Unavailable: the database is away or busy.
     """
     while True:
-        batches = await outbox.stamp(queue, clock.now())
-        if batches:
+        sent = await outbox.stamp(queues, clock.now())
+        if sent:
             try:
-                await push(redis, queue, batches)
+                await push(redis, lane, sent)
             except (RedisError, OSError):
-                await outbox.give_back(batches)
+                await outbox.give_back([each.batch for each in sent])
                 raise
         else:
             await asyncio.sleep(_IDLE_SECONDS)
 
 
-async def take_back(queue: Queue) -> None:
+async def take_back(queues: Sequence[Queue]) -> None:
     """Look every second for batches whose lease has run out, until cancelled."""
     while True:
-        count = await outbox.take_back(queue, clock.now())
+        count = await outbox.take_back(queues, clock.now())
         if count:
-            log.warning("batches_taken_back", queue=queue, rows=count)
+            log.warning("batches_taken_back", rows=count)
         await asyncio.sleep(_TAKE_BACK_SECONDS)
 
 

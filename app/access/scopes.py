@@ -20,6 +20,9 @@ class Scope(StrEnum):
     REDEMPTIONS_WRITE = "redemptions:write"
     LEDGER_ADJUST = "ledger:adjust"
     KEYS_ADMIN = "keys:admin"
+    MESSAGES_READ = "messages:read"
+    WEBHOOKS_ADMIN = "webhooks:admin"
+    JOBS_ADMIN = "jobs:admin"
 
 
 PROGRAM_SCOPES = frozenset(Scope) - {Scope.PLATFORM_ADMIN}

@@ -19,6 +19,7 @@ from app.earning.engine import evaluate
 from app.earning.limits import Book, Rooms, Waiting
 from app.earning.outcomes import Award, TooManyPoints
 from app.earning.receipts import NO_ROOMS, Context, KeptRooms, encode
+from app.earning.rules import EventKind
 from app.earning.ruleset import NOTHING_MET, Candidate, RuleSet, Standing
 from app.ids import key_id
 from app.ledger.expiry import NEVER
@@ -27,6 +28,7 @@ from app.ledger.service import post, terms
 from app.members.inputs import MemberStatus
 from app.metrics import EVENTS_PROCESSED, POINTS_EARNED
 from app.programs.policy import ProgramPolicy
+from app.tiers.policy import TierBasis
 from app.tiers.reads import tiers_at
 
 log = structlog.get_logger("laurel.earning")
@@ -61,6 +63,21 @@ SELECT event_id, rule_id, rule_version, desired, points, points, sequence, steps
 FROM unnest($11::uuid[], $12::uuid[], $13::integer[], $14::bigint[], $15::bigint[], $16::bigint[],
         $17::jsonb[], $18::date[], $19::timestamptz[], $20::timestamptz[])
     AS t(event_id, rule_id, rule_version, desired, points, sequence, steps, day, available_at, expires_at)
+"""
+
+
+# Whose tier may change, and who may have brought a friend.
+_LEAVE_BEHIND = """
+WITH climbing AS (
+    INSERT INTO outbox (queue, program_id, members, items, created_at)
+    SELECT 'tiers', $1, $2::uuid[], cardinality($2::uuid[]), $4 WHERE cardinality($2::uuid[]) > 0
+)
+INSERT INTO outbox (queue, program_id, members, items, created_at)
+SELECT 'referrals', $1, array_agg(r.referred_id), count(*), $4 FROM referral r
+WHERE r.program_id = $1 AND r.referred_id = ANY($3::uuid[]) AND r.status <> 'REJECTED' AND NOT EXISTS (
+    SELECT FROM referral_credit c
+    WHERE c.referral_id = r.id AND c.trigger = 'FIRST_PURCHASE' AND c.taken_back_at IS NULL)
+HAVING count(*) > 0
 """
 
 
@@ -245,6 +262,7 @@ async def earn(
     for each in zip(events, rules, candidates, met, strict=True):
         batch.earn(*each)
     await _keep(sql, locked.rule_set.policy, events, batch, moment)
+    await _leave_behind(sql, locked.rule_set, events, batch.earned, moment)
     return batch.earned
 
 
@@ -314,3 +332,27 @@ async def _post(
     ]
     sequences = iter(await post(sql, terms(policy, moment), operations))
     return [next(sequences).sequence if award.points else None for _, award, *_ in granted]
+
+
+async def _leave_behind(
+    sql: asyncpg.Connection,
+    rule_set: RuleSet,
+    events: Sequence[Waiting],
+    earned: Sequence[Earned],
+    moment: datetime,
+) -> None:
+    """Leave to workers what events bring about beside their points: other tiers, referrals to be credited."""
+    taken = [(event, each) for event, each in zip(events, earned, strict=True) if each.rejection is None]
+    climbing: set[UUID] = set()
+    if rule_set.can_climb:
+        by_points = rule_set.policy.tiers.basis is TierBasis.POINTS_EARNED
+        climbing = {
+            event.member_id
+            for event, each in taken
+            if (each.points if by_points else event.facts.kind is EventKind.PURCHASE)
+        }
+    buying: set[UUID] = set()
+    if rule_set.rewards_first_purchases:
+        buying = {event.member_id for event, _ in taken if event.facts.kind is EventKind.PURCHASE}
+    if climbing or buying:
+        await sql.execute(_LEAVE_BEHIND, rule_set.policy.program_id, sorted(climbing), sorted(buying), moment)

@@ -6,20 +6,18 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-import structlog
 
 from app import clock
-from app.database import TRANSIENT, connection, retrying, transaction
+from app.database import connection, retrying, transaction
 from app.earning.batch import Earned, count, earn, lock
 from app.earning.events import Body, facts
 from app.earning.exact import share_of
 from app.earning.limits import Waiting
 from app.earning.rules import EventKind
 from app.earning.ruleset import Facts
-from app.metrics import ERRORS
 from app.outbox import service as outbox
-
-log = structlog.get_logger("laurel.earning")
+from app.outbox.consuming import consume
+from app.outbox.service import Queue
 
 CHUNK = 500
 """Events in one transaction."""
@@ -100,14 +98,13 @@ async def earn_member(program_id: UUID, member_id: UUID, until: datetime) -> Non
         await _until_none_are_left(work)
 
 
-async def earn_batch(batch: UUID) -> int:
-    """Earn everything that waits for the members whom a batch of the outbox names.
+async def earn_members(program_id: UUID, members: list[UUID], batch: UUID | None) -> int:
+    """Earn everything that waits for members of a program; return how many events that was.
 
-    Safe to run twice and on two workers at once: who comes second finds nothing left. Members
-    whose books disagree are left waiting, loudly, and do not hold up the others.
+    Safe to run twice and on two workers at once: who comes second finds nothing left.
 
-    Returns:
-        How many events were processed.
+    Args:
+        batch: of the outbox, deleted with the last of it.
 
     Raises:
         Unavailable: the database stayed away or busy; what is not done stays in the outbox.
@@ -115,45 +112,14 @@ async def earn_batch(batch: UUID) -> int:
 
     async def work() -> list[Earned]:
         async with transaction() as sql:
-            claim = await outbox.read_batch(sql, batch)
-            if claim is None:
-                return []
-            earned = await _chunk(sql, claim.program_id, claim.members)
+            earned = await _chunk(sql, program_id, members)
             if len(earned) < CHUNK:
                 await outbox.finish(sql, batch)
             return earned
 
-    try:
-        return await _until_none_are_left(work)
-    except TRANSIENT:
-        raise
-    except asyncpg.PostgresError:
-        log.exception("batch_failed", batch=str(batch))
-        return await _one_by_one(batch)
+    return await _until_none_are_left(work)
 
 
-async def _one_by_one(batch: UUID) -> int:
-    """Earn a batch member by member after it failed as a whole; who fails alone stays in the outbox."""
-    async with transaction() as sql:
-        claim = await outbox.read_batch(sql, batch)
-    if claim is None:
-        return 0
-    total = 0
-    failed: list[UUID] = []
-    for member in claim.members:
-
-        async def work(member: UUID = member) -> list[Earned]:
-            async with transaction() as sql:
-                return await _chunk(sql, claim.program_id, [member])
-
-        try:
-            total += await _until_none_are_left(work)
-        except TRANSIENT:
-            raise
-        except asyncpg.PostgresError:
-            ERRORS.labels("earning").inc()
-            log.exception("member_not_processed", member_id=str(member), batch=str(batch))
-            failed.append(member)
-    async with transaction() as sql:
-        await outbox.reduce(sql, batch, failed)
-    return total
+async def earn_batch(batch: UUID) -> int:
+    """Earn what a batch of the outbox names; `consume` says what becomes of members whose books disagree."""
+    return await consume(Queue.EARNING, batch, earn_members)

@@ -11,7 +11,15 @@ import msgspec
 
 from app.campaigns.campaigns import Campaign
 from app.earning.exact import MICROS, Ratio, plural
-from app.earning.rules import EventKind, ProductFilter, Rule, RuleDefinition, RuleStacking, RuleStatus
+from app.earning.rules import (
+    EventKind,
+    ProductFilter,
+    ReferralTrigger,
+    Rule,
+    RuleDefinition,
+    RuleStacking,
+    RuleStatus,
+)
 from app.money import format_money, trim
 from app.programs.policy import ProgramPolicy
 from app.tiers.tiers import Factor as FactorSince
@@ -290,6 +298,16 @@ class RuleSet:
     def has_tiers(self) -> bool:
         """Tell whether a member's tier can matter."""
         return bool(self._tiers)
+
+    @property
+    def can_climb(self) -> bool:
+        """Tell whether there is a tier that has to be reached."""
+        return any(tier.threshold for tier in self._tiers.values())
+
+    @property
+    def rewards_first_purchases(self) -> bool:
+        """Tell whether a friend's first purchase may pay whoever brought them."""
+        return any(rule.definition.referral_trigger is ReferralTrigger.FIRST_PURCHASE for rule in self.every)
 
     def candidates(self, facts: Facts) -> list[Candidate]:
         """Return the active rules that what happened may concern, in the order of the rules."""

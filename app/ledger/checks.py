@@ -128,10 +128,11 @@ CHECKS = {
         FROM event v JOIN a ON a.id = v.member_id LEFT JOIN event_queue q ON q.event_id = v.id AND q.member_id = v.member_id AND q.occurred_at = v.occurred_at
         LEFT JOIN event_outcome o ON o.event_id = v.id
         WHERE (q.event_id IS NULL) = (o.event_id IS NULL)""",
-    "whoever has events waiting stands in the outbox": """ /* scoped by: account */
+    "whoever has events waiting stands in the outbox, or among what failed": """ /* scoped by: account */
         SELECT q.member_id, format('event %s waits', q.event_id), 'no work in the outbox names its member'
         FROM event_queue q JOIN a ON a.id = q.member_id
-        WHERE NOT EXISTS (SELECT FROM outbox o WHERE o.queue = 'earning' AND q.member_id = ANY(o.members))""",
+        WHERE NOT EXISTS (SELECT FROM outbox o WHERE o.queue = 'earning' AND q.member_id = ANY(o.members))
+          AND NOT EXISTS (SELECT FROM failed_job f WHERE f.queue = 'earning' AND f.program_id = a.program_id AND f.subject = q.member_id)""",
     "every member has an account, and every account its member": """ /* scoped by: account */
         SELECT coalesce(a.id, m.id), coalesce('account of member ' || a.member_id, 'no account'), coalesce('member ' || m.id, 'no such member')
         FROM (SELECT a.* FROM a JOIN program p ON p.id = a.program_id) a

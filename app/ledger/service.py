@@ -8,6 +8,7 @@ import asyncpg
 
 from app.clock import local_date
 from app.ledger.operations import Operation, Outcome, Status, Terms
+from app.live.hints import touch
 from app.programs.policy import ProgramPolicy
 
 MAX_BATCH = 1000
@@ -21,14 +22,14 @@ FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[], $5::bigint[], $6::
             $7::bigint[], $8::date[], $9::date[], $10::text[], $11::uuid[], $12::text[])
     WITH ORDINALITY AS t(account, kind, amount, key, request_hash, occurred_at,
                          reference, matures_on, expires_on, source, source_id, reason, n),
-    LATERAL ledger_apply_2(t.account, t.kind, t.amount, t.reference, t.matures_on, t.expires_on, t.key,
+    LATERAL ledger_apply_3(t.account, t.kind, t.amount, t.reference, t.matures_on, t.expires_on, t.key,
                            t.request_hash, t.occurred_at, t.source, t.source_id, t.reason, {_TERMS}) AS r
 """  # noqa: S608 - nothing but constants
 
 # Encoding twelve arrays of one element each would take longer than the operation does.
 _APPLY_ONE = f"""
 SELECT o_status, o_sequence, o_available, o_pending, o_reserved, o_taken, o_debt
-FROM ledger_apply_2($1::uuid, $2::text, $3::bigint, $7::bigint, $8::date, $9::date, $4::uuid, $5::bigint,
+FROM ledger_apply_3($1::uuid, $2::text, $3::bigint, $7::bigint, $8::date, $9::date, $4::uuid, $5::bigint,
                     $6::timestamptz, $10::text, $11::uuid, $12::text, {_TERMS})
 """  # noqa: S608 - nothing but constants
 
@@ -37,7 +38,7 @@ _STATUSES = {status.value: status for status in Status}
 _SETTLE = """
 SELECT t.account, r.o_sequence, r.o_available, r.o_pending, r.o_reserved
 FROM unnest($1::uuid[]) AS t(account),
-    LATERAL ledger_apply_2(t.account, 'SETTLE', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    LATERAL ledger_apply_3(t.account, 'SETTLE', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
                            $2::timestamptz, $3::date, $4::text, $5::integer, $6::date, $7::bigint) AS r
 """
 
@@ -72,6 +73,7 @@ async def apply(sql: asyncpg.Connection, terms: Terms, operations: Sequence[Oper
     assert len(operations) <= MAX_BATCH
     if not operations:
         return []
+    touch({operation.account_id for operation in operations})
     if len(operations) == 1:
         return [_outcome(await sql.fetchrow(_APPLY_ONE, *operations[0], *terms))]
     order = sorted(range(len(operations)), key=lambda n: operations[n].account_id)
@@ -109,4 +111,5 @@ async def settle(sql: asyncpg.Connection, terms: Terms, accounts: Sequence[UUID]
     Every operation does this for its own account first: settling ahead only keeps the books fresh.
     """
     assert len(accounts) <= MAX_BATCH
+    touch(accounts)
     await sql.execute(_SETTLE, sorted(accounts), *terms)

@@ -1,11 +1,13 @@
 """Work that transactions leave behind, handed to workers in batches; the truth stays in PostgreSQL.
 
 A row says that these members have something waiting. The relay stamps rows with a batch and tells
-the queue its name; the consumer deletes them together with its effect. A batch that nobody finished
+a worker its name; the consumer deletes them together with its effect. A batch that nobody finished
 within its lease is taken back and sent again, so losing the whole queue costs a lease, never work.
+What fails by itself is tried again a few times, and then put aside for a person, as a failed job.
 """
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -20,16 +22,34 @@ BATCH_ITEMS = 500
 LEASE = timedelta(seconds=10)
 MAX_LEASE = timedelta(minutes=10)
 
+MAX_FAILURES = 3
+"""So often work may fail by itself before it is put aside."""
+
 
 class Queue(StrEnum):
     """What kind of work waits; each kind has a queue of its own."""
 
     EARNING = "earning"
+    TIERS = "tiers"
+    REFERRALS = "referrals"
+    TRANSFERS = "transfers"
+    JOBS = "jobs"
+    """Its work is not of members: the ids are those of jobs."""
 
 
+_LEAVE = """
+INSERT INTO outbox (queue, program_id, members, items, created_at)
+SELECT $1, $2, $3::uuid[], cardinality($3::uuid[]), $4 WHERE cardinality($3::uuid[]) > 0
+"""
+
+# Each queue's rows by themselves: so much of one must not keep the others waiting.
 _UNSENT = """
-SELECT id, program_id, items FROM outbox /* scoped by: worker */
-WHERE queue = $1 AND batch IS NULL ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+SELECT o.id, o.queue, o.program_id, o.items /* scoped by: worker */
+FROM unnest($1::text[]) AS q(queue) CROSS JOIN LATERAL (
+    SELECT id, queue, program_id, items FROM outbox /* scoped by: worker */
+    WHERE outbox.queue = q.queue AND batch IS NULL AND (not_before IS NULL OR not_before <= $3)
+    ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+) o
 """
 
 _STAMP = """
@@ -40,51 +60,87 @@ FROM unnest($1::bigint[], $2::uuid[]) AS t(id, batch) WHERE outbox.id = t.id
 # Each further attempt waits twice as long, so that what always fails does not crowd out the rest.
 _TAKE_BACK = """
 UPDATE outbox SET batch = NULL /* scoped by: worker */
-WHERE queue = $1 AND batch IS NOT NULL
+WHERE queue = ANY($1::text[]) AND batch IS NOT NULL
   AND sent_at < $2::timestamptz - least($3::interval * (2 ^ least(attempts - 1, 20)), $4::interval)
 """
 
-_WAITING = """
-SELECT (SELECT min(created_at) FROM outbox) AS oldest,
-    (SELECT count(*) FROM event_queue) AS events /* scoped by: worker */
+_FAILED = """
+UPDATE outbox SET batch = NULL, failures = failures + 1, first_failed_at = coalesce(first_failed_at, $3),
+    not_before = $3::timestamptz + interval '1 second' * (2 ^ failures) * (0.5 + random()),
+    members = ARRAY(SELECT unnest(members) INTERSECT SELECT unnest($2::uuid[]))
+WHERE batch = $1 RETURNING id, queue, program_id, members, failures, first_failed_at /* scoped by: worker */
 """
 
+_PUT_ASIDE = """
+INSERT INTO failed_job (id, program_id, queue, subject, payload, error, attempts, first_failed_at,
+    last_failed_at)
+SELECT t.id, $2, $3, t.subject, jsonb_build_object('members', jsonb_build_array(t.subject)), t.error, $6,
+    $7, $8
+FROM unnest($1::uuid[], $4::uuid[], $5::text[]) AS t(id, subject, error)
+ON CONFLICT (program_id, queue, subject) DO UPDATE SET error = excluded.error,
+    attempts = failed_job.attempts + excluded.attempts, last_failed_at = excluded.last_failed_at
+"""
 
-async def stamp(queue: Queue, now: datetime) -> list[UUID]:
-    """Put unsent work into batches of about BATCH_ITEMS items, each of one program.
+_JOBS_FAILED = """
+UPDATE job SET status = 'FAILED', error = $3, ended_at = $4
+WHERE program_id = $1 AND id = ANY($2::uuid[]) AND status IN ('QUEUED', 'RUNNING')
+"""
+
+_LONGEST_ERROR = 2_000
+
+
+class Sent(NamedTuple):
+    """A batch that a worker is to be told of."""
+
+    queue: Queue
+    batch: UUID
+
+
+async def leave(
+    sql: asyncpg.Connection, queue: Queue, program_id: UUID, members: Collection[UUID], now: datetime
+) -> None:
+    """Leave work behind, for members of a program (or jobs), in the transaction that makes it necessary."""
+    await sql.execute(_LEAVE, queue, program_id, sorted(members), now)
+
+
+async def stamp(queues: Sequence[Queue], now: datetime) -> list[Sent]:
+    """Put unsent work into batches of about BATCH_ITEMS items, each of one queue and one program.
 
     Returns:
-        The batches to tell the queue; empty when nothing was waiting.
+        The batches to tell workers of; empty when nothing was waiting.
     """
     async with transaction() as sql:
-        rows = await sql.fetch(_UNSENT, queue, BATCH_ITEMS)
+        rows = await sql.fetch(_UNSENT, list(queues), BATCH_ITEMS, now)
         if not rows:
             return []
-        open_batch: dict[UUID, UUID] = defaultdict(new_id)
-        filled: dict[UUID, int] = defaultdict(int)
+        open_batch: dict[tuple[str, UUID], UUID] = defaultdict(new_id)
+        filled: dict[tuple[str, UUID], int] = defaultdict(int)
         stamps: list[UUID] = []
+        sent: dict[UUID, Sent] = {}
         for row in rows:
-            program = row["program_id"]
-            if filled[program] and filled[program] + row["items"] > BATCH_ITEMS:
-                open_batch[program], filled[program] = new_id(), 0
-            filled[program] += row["items"]
-            stamps.append(open_batch[program])
+            key = (row["queue"], row["program_id"])
+            if filled[key] and filled[key] + row["items"] > BATCH_ITEMS:
+                open_batch[key], filled[key] = new_id(), 0
+            filled[key] += row["items"]
+            batch = open_batch[key]
+            stamps.append(batch)
+            sent[batch] = Sent(Queue(row["queue"]), batch)
         await sql.execute(_STAMP, [row["id"] for row in rows], stamps, now)
-        return list(dict.fromkeys(stamps))
+        return list(sent.values())
 
 
-async def take_back(queue: Queue, now: datetime) -> int:
+async def take_back(queues: Sequence[Queue], now: datetime) -> int:
     """Make batches that nobody finished within their lease unsent again; return how many rows."""
     async with connection() as sql:
-        done: str = await sql.execute(_TAKE_BACK, queue, now, LEASE, MAX_LEASE)
+        done: str = await sql.execute(_TAKE_BACK, list(queues), now, LEASE, MAX_LEASE)
     return int(done.rpartition(" ")[2])
 
 
-async def give_back(batches: list[UUID]) -> None:
-    """Make batches of which the queue may not have heard unsent again; hearing of them twice is harmless."""
+async def give_back(batches: Collection[UUID]) -> None:
+    """Make batches of which nobody may have heard unsent again; hearing of them twice is harmless."""
     async with connection() as sql:
         await sql.execute(
-            "UPDATE outbox SET batch = NULL WHERE batch = ANY($1) /* scoped by: worker */", batches
+            "UPDATE outbox SET batch = NULL WHERE batch = ANY($1) /* scoped by: worker */", list(batches)
         )
 
 
@@ -105,28 +161,57 @@ async def read_batch(sql: asyncpg.Connection, batch: UUID) -> Claim | None:
     return Claim(rows[0]["program_id"], sorted({member for row in rows for member in row["members"]}))
 
 
-async def finish(sql: asyncpg.Connection, batch: UUID) -> None:
-    """Delete a batch, in the transaction of its effect."""
-    await sql.execute("DELETE FROM outbox /* scoped by: worker */ WHERE batch = $1", batch)
+async def finish(sql: asyncpg.Connection, batch: UUID | None) -> None:
+    """Delete a batch, in the transaction of its effect; None is no batch."""
+    if batch is not None:
+        await sql.execute("DELETE FROM outbox /* scoped by: worker */ WHERE batch = $1", batch)
 
 
-async def reduce(sql: asyncpg.Connection, batch: UUID, members: list[UUID]) -> None:
-    """Leave of a batch only the members who could not be served; they come up again, ever later."""
+async def fail(batch: UUID, errors: Mapping[UUID, str], now: datetime) -> int:
+    """Leave of a batch only the members whose work failed by itself, to be tried again a little later.
+
+    What has failed MAX_FAILURES times is put aside as a failed job, one for each member.
+
+    Args:
+        errors: what went wrong, by member; the others are done.
+
+    Returns:
+        How many were put aside.
+    """
+    aside = 0
+    async with transaction() as sql:
+        await sql.execute(
+            "DELETE FROM outbox /* scoped by: worker */ WHERE batch = $1 AND NOT members && $2::uuid[]",
+            batch,
+            list(errors),
+        )
+        for row in await sql.fetch(_FAILED, batch, list(errors), now):
+            if row["failures"] >= MAX_FAILURES:
+                members = row["members"]
+                await put_aside(
+                    sql, Queue(row["queue"]), row["program_id"], {each: errors[each] for each in members},
+                    row["failures"], row["first_failed_at"], now,
+                )  # fmt: skip
+                await sql.execute("DELETE FROM outbox /* scoped by: worker */ WHERE id = $1", row["id"])
+                if row["queue"] == Queue.JOBS:
+                    await sql.execute(_JOBS_FAILED, row["program_id"], members, errors[members[0]], now)
+                aside += len(members)
+    return aside
+
+
+async def put_aside(
+    sql: asyncpg.Connection,
+    queue: Queue,
+    program_id: UUID,
+    errors: Mapping[UUID, str],
+    attempts: int,
+    first_failed_at: datetime,
+    now: datetime,
+) -> None:
+    """Keep what failed for good as failed jobs, by what it is about; what failed before is counted on."""
+    subjects = sorted(errors)
     await sql.execute(
-        "DELETE FROM outbox /* scoped by: worker */ WHERE batch = $1 AND NOT members && $2::uuid[]",
-        batch,
-        members,
-    )
-    await sql.execute(
-        """UPDATE outbox SET members = ARRAY(SELECT unnest(members) INTERSECT SELECT unnest($2::uuid[]))
-        WHERE batch = $1 /* scoped by: worker */""",
-        batch,
-        members,
-    )
-
-
-async def waiting(now: datetime) -> tuple[float | None, int]:
-    """Return the age in seconds of the oldest work that is not finished, and how many events wait."""
-    async with connection() as sql:
-        row = await sql.fetchrow(_WAITING)
-    return (None if row["oldest"] is None else max(0.0, (now - row["oldest"]).total_seconds())), row["events"]
+        _PUT_ASIDE,
+        [new_id() for _ in subjects], program_id, queue, subjects,
+        [errors[each][:_LONGEST_ERROR] for each in subjects], attempts, first_failed_at, now,
+    )  # fmt: skip

@@ -11,16 +11,19 @@ from app.ledger.expiry import ExpiryKind, ExpiryPolicy
 from app.ledger.operations import MAX_POINTS
 from app.money import MINOR_DIGITS
 from app.programs.policy import MultiplierStacking, Rounding
+from app.tiers.policy import USUAL_TIERS, TierPolicy, TierWindow
 from app.validation import Problems
 
 MAX_PENDING_DAYS = 3650
 MAX_EXPIRY_MONTHS = 1200
+MAX_TIER_MONTHS = 120
+MAX_GRACE_DAYS = 3650
 MAX_POINT_COST = Decimal(1_000_000)
 POINT_COST_DIGITS = 6
 
 COUNTED_IN_MONTHS = frozenset({ExpiryKind.ROLLING_MONTHS, ExpiryKind.INACTIVITY_MONTHS})
-CLEARABLE = frozenset({"max_points_per_day", "expiry"})
-"""Fields that null clears: no cap, and points that never expire."""
+CLEARABLE = frozenset({"max_points_per_day", "expiry", "tier_policy"})
+"""Fields that null clears: no cap, points that never expire, tiers by the points of a lifetime."""
 
 NEVER_EXPIRES = ExpiryPolicy()
 
@@ -43,6 +46,7 @@ class NewProgram:
         debt_limit: how many points a refund may push a balance below zero; 0 or more.
         point_cost: of one point in the program's currency; 0 to 1,000,000 with 6 decimal places.
         earn_on_points_payments: whether the part of a purchase that was paid with points earns points.
+        tier_policy: months, 1 to 120, belong to ROLLING_MONTHS; grace days are 0 to 3650.
     """
 
     slug: str
@@ -57,6 +61,7 @@ class NewProgram:
     debt_limit: int = 0
     point_cost: Decimal = Decimal("0.01")
     earn_on_points_payments: bool = False
+    tier_policy: TierPolicy = USUAL_TIERS
 
 
 def check_new(program: NewProgram, problems: Problems) -> None:
@@ -93,6 +98,8 @@ def check_settings(settings: Mapping[str, Any], problems: Problems) -> None:
             _check_point_cost(value, problems)
         elif name == "expiry":
             check_expiry(value, problems)
+        elif name == "tier_policy":
+            check_tier_policy(value, problems)
         else:
             assert name in {"rounding", "multiplier_stacking", "earn_on_points_payments"}, name
 
@@ -113,3 +120,16 @@ def check_expiry(expiry: ExpiryPolicy, problems: Problems) -> None:
         problems.add(f"Expiry months mean nothing for {expiry.kind}: leave them out.", "expiry", "months")
     elif expiry.months is not None:
         problems.whole(expiry.months, 1, MAX_EXPIRY_MONTHS, "expiry", "months")
+
+
+def check_tier_policy(policy: TierPolicy, problems: Problems) -> None:
+    """Note what is wrong with how tiers are reached, below the field `tier_policy`."""
+    rolling = policy.window is TierWindow.ROLLING_MONTHS
+    if rolling and policy.months is None:
+        problems.add("Months are needed for ROLLING_MONTHS.", "tier_policy", "months")
+    elif not rolling and policy.months is not None:
+        message = f"Months mean nothing for {policy.window}: leave them out."
+        problems.add(message, "tier_policy", "months")
+    elif policy.months is not None:
+        problems.whole(policy.months, 1, MAX_TIER_MONTHS, "tier_policy", "months")
+    problems.whole(policy.grace_days, 0, MAX_GRACE_DAYS, "tier_policy", "grace_days")

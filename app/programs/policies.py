@@ -9,10 +9,12 @@ from app.database import connection
 from app.errors import ErrorCode, refuse
 from app.ledger.expiry import ExpiryKind, ExpiryPolicy
 from app.programs.policy import MultiplierStacking, ProgramPolicy, Rounding
+from app.tiers.policy import TierBasis, TierDowngrade, TierPolicy, TierWindow
 
 _POLICY = """
 SELECT id, rules_version, currency, timezone, rounding, multiplier_stacking, max_points_per_day, pending_days,
-    expiry_kind, expiry_months, expiry_changed_at, debt_limit, earn_on_points_payments
+    expiry_kind, expiry_months, expiry_changed_at, debt_limit, earn_on_points_payments,
+    tier_basis, tier_window, tier_months, tier_downgrade, tier_grace_days
 FROM program WHERE id = $1
 """
 
@@ -39,6 +41,13 @@ async def load_policy(sql: asyncpg.Connection, program_id: UUID) -> ProgramPolic
         expiry_changed_at=row["expiry_changed_at"],
         debt_limit=row["debt_limit"],
         earn_on_points_payments=row["earn_on_points_payments"],
+        tiers=TierPolicy(
+            TierBasis(row["tier_basis"]),
+            TierWindow(row["tier_window"]),
+            row["tier_months"],
+            TierDowngrade(row["tier_downgrade"]),
+            row["tier_grace_days"],
+        ),
     )
 
 

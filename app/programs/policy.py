@@ -8,6 +8,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from app.ledger.expiry import ExpiryPolicy
+from app.tiers.policy import USUAL_TIERS, TierPolicy
 
 
 class Rounding(StrEnum):
@@ -38,6 +39,7 @@ class ProgramPolicy:
     expiry_changed_at: datetime
     debt_limit: int
     earn_on_points_payments: bool = False
+    tiers: TierPolicy = USUAL_TIERS
 
     @cached_property
     def zone(self) -> ZoneInfo:

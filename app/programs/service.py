@@ -14,6 +14,7 @@ from app.ledger.expiry import ExpiryKind, ExpiryPolicy
 from app.money import trim
 from app.programs.inputs import NEVER_EXPIRES, NewProgram, check_new, check_settings
 from app.programs.models import Program
+from app.tiers.policy import USUAL_TIERS
 from app.validation import INTEGRITY_ERRORS, Problems, violated_constraint
 
 SETTINGS = (
@@ -26,6 +27,7 @@ SETTINGS = (
     "debt_limit",
     "point_cost",
     "earn_on_points_payments",
+    "tier_policy",
 )
 """What can be changed of a program; slug, currency and zone are for good."""
 
@@ -90,7 +92,7 @@ async def update_program(program_id: UUID, changes: Mapping[str, Any]) -> Progra
 
     Args:
         changes: only what is to change, by the names in SETTINGS; None clears `max_points_per_day`
-            (no cap) and `expiry` (points never expire).
+            (no cap), `expiry` (points never expire) and `tier_policy` (points of a lifetime).
 
     A change of the expiry starts a new period for everybody who is idle. Every change makes compiled
     rule sets old, because the policy is part of them.
@@ -123,11 +125,20 @@ async def update_program(program_id: UUID, changes: Mapping[str, Any]) -> Progra
 
 
 def _columns(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as the table has them: the expiry in two columns."""
+    """Return settings as the table has them: the expiry in two columns, the policy of tiers in five."""
     columns = dict(settings)
     if "expiry" in columns:
         expiry = columns.pop("expiry") or NEVER_EXPIRES
         columns |= {"expiry_kind": expiry.kind.value, "expiry_months": expiry.months}
+    if "tier_policy" in columns:
+        tiers = columns.pop("tier_policy") or USUAL_TIERS
+        columns |= {
+            "tier_basis": tiers.basis.value,
+            "tier_window": tiers.window.value,
+            "tier_months": tiers.months,
+            "tier_downgrade": tiers.downgrade.value,
+            "tier_grace_days": tiers.grace_days,
+        }
     for name in ("rounding", "multiplier_stacking"):
         if name in columns:
             columns[name] = columns[name].value

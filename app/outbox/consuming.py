@@ -1,0 +1,61 @@
+"""Doing what batches of the outbox name: once, and so that what fails does not hold up the others."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import structlog
+
+from app import clock
+from app.database import TRANSIENT, connection
+from app.errors import Unavailable
+from app.metrics import ERRORS
+from app.outbox import service as outbox
+from app.outbox.service import Queue
+
+log = structlog.get_logger("laurel.outbox")
+
+Work = Callable[[UUID, list[UUID], UUID | None], Awaitable[int]]
+"""Does what waits for some members of a program; returns how much that was.
+
+Its arguments are the program, the members (on the queue of jobs: the jobs), and a batch, which it deletes
+with `finish` in its last transaction. It is safe to run twice and on two workers at once.
+"""
+
+
+async def consume(queue: Queue, batch: UUID, work: Work) -> int:
+    """Do the work that a batch names; a batch that somebody else has finished is nothing to do.
+
+    Where it fails as a whole it is done member by member; who fails alone is tried again a little later,
+    and after a few times put aside as a failed job.
+
+    Returns:
+        How much was done.
+
+    Raises:
+        Unavailable: the database stayed away or busy; what is not done stays in the outbox.
+    """
+    async with connection() as sql:
+        claim = await outbox.read_batch(sql, batch)
+    if claim is None:
+        return 0
+    try:
+        return await work(claim.program_id, claim.members, batch)
+    except (*TRANSIENT, Unavailable):
+        raise
+    except Exception:
+        log.exception("batch_failed", queue=queue, batch=str(batch))
+    total = 0
+    errors: dict[UUID, str] = {}
+    for member in claim.members:
+        try:
+            total += await work(claim.program_id, [member], None)
+        except (*TRANSIENT, Unavailable):
+            raise
+        except Exception as error:
+            ERRORS.labels(queue).inc()
+            log.exception("work_failed", queue=queue, subject=str(member), batch=str(batch))
+            errors[member] = f"{type(error).__name__}: {error}"
+    aside = await outbox.fail(batch, errors, clock.now())
+    if aside:
+        log.error("work_put_aside", queue=queue, failed_jobs=aside)
+    return total
