@@ -24,7 +24,7 @@ from app.metrics import ERRORS
 from app.outbox import service as outbox
 from app.outbox.service import Queue
 from app.settings import Settings
-from workers import calendar, earning, jobs, ledger, redemptions, relay, tiers
+from workers import calendar, earning, jobs, ledger, messages, redemptions, relay, tiers
 from workers.queue import Job, connect, make_worker, queue_name
 
 log = structlog.get_logger("laurel.worker")
@@ -45,8 +45,13 @@ SWEEPS: Mapping[str, Loop] = {
 }
 """What goes by the clock; each is safe to run on any number of workers at once."""
 
-_SWEEPS = "sweeps"
-NAMES = (*JOBS, _SWEEPS)
+LOOPS: Mapping[str, Mapping[str, Loop]] = {
+    "sweeps": SWEEPS,
+    "messages": {"feed": messages.number_forever},
+}
+"""What is done again and again, by the name under which a worker can be told to do it."""
+
+NAMES = (*JOBS, *LOOPS)
 """What a worker can be told to do."""
 
 _BEAT_SECONDS = 5.0
@@ -84,8 +89,9 @@ async def _main(settings: Settings, names: Sequence[str]) -> None:
         loop.add_signal_handler(signum, stop.set)
     worker_id = new_id()
     loops: dict[str, Loop] = {"heartbeat": partial(_beat, worker_id, names)}
-    if _SWEEPS in names:
-        loops |= SWEEPS
+    for name in LOOPS:
+        if name in names:
+            loops |= LOOPS[name]
     queues = [queue for queue in JOBS if queue in names]
     if queues:
         loops["take_back"] = partial(relay.take_back, queues)

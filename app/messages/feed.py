@@ -16,7 +16,8 @@ from app.database import connection, retrying, transaction
 from app.messages.topics import Topic, matches
 from app.paging import Page, PageResult, keyset, page_result
 
-_SLICE = 1_000
+SLICE = 1_000
+"""So many messages of a program are numbered in one transaction."""
 _PROGRAMS = 50
 _MAX_SLICES = 5
 """So many slices whoever reads numbers ahead; what is left then is the workers', or the next one's."""
@@ -93,7 +94,7 @@ async def _number(sql: asyncpg.Connection, programs: Sequence[UUID], lock: str) 
     mine = [row["program_id"] for row in await sql.fetch(lock, programs)]
     if not mine:
         return {}
-    return {row["program_id"]: row["numbered"] for row in await sql.fetch(_NUMBER, mine, _SLICE)}
+    return {row["program_id"]: row["numbered"] for row in await sql.fetch(_NUMBER, mine, SLICE)}
 
 
 async def number_waiting() -> int:
@@ -137,7 +138,7 @@ async def number_program(program_id: UUID) -> None:
         async with connection() as sql:
             if not await sql.fetchval(_IS_WAITING, program_id):
                 return
-        if await retrying(work) < _SLICE:
+        if await retrying(work) < SLICE:
             return
 
 
