@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -42,6 +42,7 @@ SWEEPS: Mapping[str, Loop] = {
     "ledger": ledger.sweep_forever,
     "calendar": calendar.sweep_forever,
     "reservations": redemptions.sweep_forever,
+    "tiers": tiers.sweep_forever,
 }
 """What goes by the clock; each is safe to run on any number of workers at once."""
 
@@ -56,7 +57,11 @@ NAMES = (*JOBS, *LOOPS)
 
 _BEAT_SECONDS = 5.0
 _STOP_SECONDS = 25
+_JOB_SECONDS = 18
+_RELAY_SECONDS = 2
+_REDIS_SECONDS = 2
 _CANCEL_SECONDS = 0.5
+_CANCELS = 4
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -145,8 +150,9 @@ async def _serve(settings: Settings, queues: Sequence[Queue], lane: str) -> None
     """Serve queues over one connection to Redis, until it breaks or the task is cancelled."""
     redis = await connect(settings)
     workers = [make_worker(redis, queue, lane, JOBS[queue]) for queue in queues]
+    stopping = asyncio.Event()
     parts = [
-        asyncio.create_task(relay.relay(redis, queues, lane)),
+        asyncio.create_task(relay.relay(redis, queues, lane, stopping)),
         *(asyncio.create_task(worker.async_run()) for worker in workers),
     ]
     try:
@@ -155,36 +161,45 @@ async def _serve(settings: Settings, queues: Sequence[Queue], lane: str) -> None
             if part.done():
                 part.result()
     finally:
+        stopping.set()
         await asyncio.shield(_close(redis, workers, parts, [queue_name(queue, lane) for queue in queues]))
 
 
 async def _close(
     redis: ArqRedis, workers: Sequence[Worker], parts: Sequence[asyncio.Task[None]], lanes: Sequence[str]
 ) -> None:
-    """Let jobs under way end, cancel those that take too long, hand back what is left, and disconnect."""
-    parts[0].cancel()
+    """Hand back what has not begun, let jobs under way end, cancel and hand back those that do not."""
     for worker in workers:
         worker.allow_pick_jobs = False
-    jobs = [job for worker in workers for job in worker.tasks.values()]
+    until = asyncio.get_running_loop().time() + _JOB_SECONDS
+    await asyncio.wait(parts[:1], timeout=_RELAY_SECONDS)
+    jobs = {name: job for worker in workers for name, job in worker.tasks.items() if not job.done()}
+    await _hand_back(redis, lanes, jobs)
     if jobs:
-        await asyncio.wait(jobs, timeout=_STOP_SECONDS - 3)
+        await asyncio.wait(jobs.values(), timeout=max(0.0, until - asyncio.get_running_loop().time()))
     # Once is not enough: redis-py sends within asyncio.wait_for, which before Python 3.12 loses a
     # cancellation that arrives as the sending ends.
-    while running := [part for part in parts if not part.done()]:
-        for part in running:
-            part.cancel()
+    everything = [*parts, *(job for worker in workers for job in worker.tasks.values())]
+    patience = _CANCELS
+    while (running := [each for each in everything if not each.done()]) and patience:
+        for each in running:
+            each.cancel()
         await asyncio.wait(running, timeout=_CANCEL_SECONDS)
-    await asyncio.gather(*parts, return_exceptions=True)
+        patience -= 1
+    await _hand_back(redis, lanes)
+    with contextlib.suppress(RedisError, OSError, TimeoutError):
+        async with asyncio.timeout(_REDIS_SECONDS):
+            await redis.delete(*(worker.health_check_key for worker in workers))
+            await redis.aclose(close_connection_pool=True)
+
+
+async def _hand_back(redis: ArqRedis, lanes: Sequence[str], begun: Collection[str] = ()) -> None:
+    """Give what a worker has not begun back to the outbox, from where another takes it at once."""
     with contextlib.suppress(*relay.PASSING, Unavailable, TimeoutError):
-        async with asyncio.timeout(2):
-            await _hand_back(redis, lanes)
-    for worker in workers:
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
-            await asyncio.wait_for(worker.close(), 2)
-
-
-async def _hand_back(redis: ArqRedis, lanes: Sequence[str]) -> None:
-    """Give what nobody began back to the outbox, from where another worker takes it at once."""
-    names = [name.decode() for lane in lanes for name in await redis.zrange(lane, 0, -1)]
-    await outbox.give_back([UUID(hex=name.rpartition(":")[2]) for name in names])
-    await redis.delete(*lanes)
+        async with asyncio.timeout(_REDIS_SECONDS):
+            for lane in lanes:
+                names = [name.decode() for name in await redis.zrange(lane, 0, -1)]
+                left = [name for name in names if name not in begun]
+                await outbox.give_back([UUID(hex=name.rpartition(":")[2]) for name in left])
+                if left:
+                    await redis.zrem(lane, *left)

@@ -6,6 +6,7 @@ the head of one list are slower than one, because each takes its job by trying w
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 from uuid import UUID
@@ -82,6 +83,18 @@ async def push(redis: ArqRedis, lane: str, sent: Sequence[Sent]) -> None:
         await redis.enqueue_job(queue, batch.hex, _job_id=f"{queue}:{batch.hex}", _queue_name=name)
         # A worker that was killed leaves its lanes behind; what was in them comes again from the outbox.
         await redis.expire(name, _LANE_SECONDS)
+
+
+async def waiting(redis: ArqRedis, queues: Sequence[Queue], lane: str) -> list[int]:
+    """Return how many batches a worker's lanes hold that are under way or could begin now.
+
+    Raises:
+        RedisError, OSError: Redis is away.
+    """
+    async with redis.pipeline(transaction=False) as pipe:
+        for queue in queues:
+            pipe.zcount(queue_name(queue, lane), "-inf", time.time_ns() // 1_000_000)
+        return cast(list[int], await pipe.execute())
 
 
 def _guarded(queue: Queue, job: Job) -> Callable[..., Awaitable[None]]:

@@ -37,6 +37,8 @@ UPDATE failed_job SET error = $3, attempts = attempts + 1, last_failed_at = $4
 WHERE program_id = $1 AND id = $2
 """
 
+_FORGET = "DELETE FROM failed_job WHERE program_id = $1 AND id = $2 AND attempts = $3"
+
 
 async def list_failed(program_id: UUID, page: Page) -> PageResult[FailedJob]:
     """Return a page of a program's failed jobs, the oldest first; its keys are (id,)."""
@@ -83,7 +85,5 @@ async def failed_again(sql: asyncpg.Connection, failed: FailedJob, error: str) -
 
 
 async def forget(sql: asyncpg.Connection, failed: FailedJob) -> None:
-    """Note that failed work is done."""
-    await sql.execute(
-        "DELETE FROM failed_job WHERE program_id = $1 AND id = $2", failed.program_id, failed.id
-    )
+    """Note that failed work is done, unless it has failed once more since it was looked at."""
+    await sql.execute(_FORGET, failed.program_id, failed.id, failed.attempts)

@@ -33,7 +33,7 @@ SELECT (SELECT count(*) FROM failed_job WHERE $1::uuid IS NULL OR program_id = $
 """
 
 _BEAT = """
-WITH gone AS (DELETE FROM worker WHERE seen_at < $6 /* scoped by: worker */)
+WITH gone AS (DELETE FROM worker WHERE seen_at < $6 AND id <> $1 /* scoped by: worker */)
 INSERT INTO worker (id, host, queues, started_at, seen_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
 """

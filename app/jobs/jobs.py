@@ -59,10 +59,16 @@ RETURNING {_COLUMNS}
 _QUEUED = f"""
 SELECT {_COLUMNS} FROM job WHERE program_id = $1 AND name = $2 AND status = 'QUEUED'
     AND coalesce(subject, program_id) = coalesce($3, program_id)
+FOR SHARE
 """  # noqa: S608 - nothing but constants
 
 _FIND = f"SELECT {_COLUMNS} FROM job WHERE program_id = $1 AND id = ANY($2::uuid[])"  # noqa: S608
 _LOCK = f"SELECT {_COLUMNS} FROM job WHERE program_id = $1 AND id = $2 FOR NO KEY UPDATE"  # noqa: S608
+
+_BEGIN = """
+UPDATE job SET status = 'RUNNING', started_at = coalesce(started_at, $3)
+WHERE program_id = $1 AND id = $2 AND status = 'QUEUED'
+"""
 
 _ADVANCE = """
 UPDATE job SET status = 'RUNNING', done = $3, total = $4, state = $5, started_at = coalesce(started_at, $6),
@@ -104,7 +110,10 @@ async def queue_job(program_id: UUID, name: JobName, subject: UUID | None = None
 async def queue_within(
     sql: asyncpg.Connection, program_id: UUID, name: JobName, subject: UUID | None, job_id: UUID
 ) -> Job:
-    """Have a job done as a part of a larger transaction, as `queue_job` does."""
+    """Have a job done as a part of a larger transaction, as `queue_job` does.
+
+    One that is answered with begins after that transaction, and so sees what it has changed.
+    """
     now = clock.now()
     row = await sql.fetchrow(_QUEUE, job_id, program_id, name, subject, now)
     if row is not None:
@@ -123,6 +132,16 @@ async def get_jobs(program_id: UUID, job_ids: Sequence[UUID]) -> list[Job | None
         rows = await sql.fetch(_FIND, program_id, list(job_ids))
     found = {row["id"]: job_from_row(row) for row in rows}
     return [found.get(each) for each in job_ids]
+
+
+async def begin(sql: asyncpg.Connection, program_id: UUID, job_id: UUID) -> Job | None:
+    """Note that a job is under way, before its first slice; None for one that has ended.
+
+    In a transaction of its own: whoever wants the same from then on gets a job that begins later.
+    """
+    await sql.execute(_BEGIN, program_id, job_id, clock.now())
+    touch([job_id])
+    return await lock_job(sql, program_id, job_id)
 
 
 async def lock_job(sql: asyncpg.Connection, program_id: UUID, job_id: UUID) -> Job | None:

@@ -8,17 +8,19 @@ import asyncpg
 import structlog
 
 from app import clock
-from app.database import TRANSIENT, connection, retrying, transaction
+from app.database import TRANSIENT, retrying, transaction
 from app.earning.processing import earn_members
 from app.errors import Unavailable
 from app.jobs.failed import FailedJob, failed_again, find_failed, forget
-from app.jobs.jobs import Job, JobName, advance, end, lock_job
+from app.jobs.jobs import Job, JobName, advance, begin, end, lock_job
+from app.live.hints import touch
 from app.metrics import ERRORS
 from app.outbox import service as outbox
-from app.outbox.consuming import Work
+from app.outbox.consuming import Work, described
 from app.outbox.service import Queue
 from app.tiers.recalculating import recalculate
 from app.tiers.standings import evaluate_members
+from app.transfers.arriving import arrive_members
 
 log = structlog.get_logger("laurel.jobs")
 
@@ -29,7 +31,11 @@ Slice = Callable[[asyncpg.Connection, Job], Awaitable[bool]]
 
 SLICES: Mapping[JobName, Slice] = {JobName.RECALCULATE_TIERS: recalculate}
 
-WORK: Mapping[str, Work] = {Queue.EARNING: earn_members, Queue.TIERS: evaluate_members}
+WORK: Mapping[str, Work] = {
+    Queue.EARNING: earn_members,
+    Queue.TIERS: evaluate_members,
+    Queue.TRANSFERS: arrive_members,
+}
 """How work of a queue that failed for good is done once more."""
 
 _REOPEN = """
@@ -51,26 +57,28 @@ async def run_jobs(program_id: UUID, job_ids: list[UUID], batch: UUID | None) ->
     unfinished = []
     for job_id in job_ids:
         more = True
+        async with transaction() as sql:
+            job = await begin(sql, program_id, job_id)
+        if job is None:
+            continue
+        if job.name is JobName.RETRY:
+            await _retry(job)
+            slices += 1
+            continue
         while more and time.monotonic() < until:
             more = await _slice(program_id, job_id)
             slices += 1
         if more:
             unfinished.append(job_id)
     async with transaction() as sql:
-        await outbox.finish(sql, batch)
-        await outbox.leave(sql, Queue.JOBS, program_id, unfinished, clock.now())
+        # A turn that took longer than its lease is somebody else's by now, who goes on with it.
+        if await outbox.finish(sql, batch) or batch is None:
+            await outbox.leave(sql, Queue.JOBS, program_id, unfinished, clock.now())
     return slices
 
 
 async def _slice(program_id: UUID, job_id: UUID) -> bool:
     """Do one slice of a job; return whether there is more to do."""
-    async with connection() as sql:
-        name = await sql.fetchval(
-            "SELECT name FROM job WHERE program_id = $1 AND id = $2", program_id, job_id
-        )
-    if name == JobName.RETRY:
-        await _retry(program_id, job_id)
-        return False
 
     async def work() -> bool:
         async with transaction() as sql:
@@ -85,21 +93,38 @@ async def _slice(program_id: UUID, job_id: UUID) -> bool:
     return await retrying(work)
 
 
-async def _retry(program_id: UUID, job_id: UUID) -> None:
+async def _retry(job: Job) -> None:
     """Do once more what failed for good; that it fails again is noted, and is no failure of this work."""
+    assert job.subject is not None
     async with transaction() as sql:
-        job = await lock_job(sql, program_id, job_id)
-        if job is None:
+        (failed,) = await find_failed(sql, job.program_id, [job.subject])
+        if failed is None or failed.queue == Queue.JOBS:
+            if failed is not None:
+                await _reopen(sql, failed)
+            await _end_retry(sql, job, None)
             return
-        assert job.subject is not None
-        (failed,) = await find_failed(sql, program_id, [job.subject])
         await advance(sql, job, 0, 1, {})
-    error = None if failed is None else await _try(failed)
+    error = await _try(failed)
     async with transaction() as sql:
-        if failed is not None and error is None:
+        if error is None:
             await forget(sql, failed)
-        elif failed is not None and error is not None:
+        else:
             await failed_again(sql, failed, error)
+        await _end_retry(sql, job, error)
+
+
+async def _reopen(sql: asyncpg.Connection, failed: FailedJob) -> None:
+    """Have a job that failed go on where it was; how that goes the job itself tells."""
+    now = clock.now()
+    await sql.execute(_REOPEN, failed.program_id, failed.subject, now)
+    touch([failed.subject])
+    await outbox.leave(sql, Queue.JOBS, failed.program_id, [failed.subject], now)
+    await forget(sql, failed)
+
+
+async def _end_retry(sql: asyncpg.Connection, job: Job, error: str | None) -> None:
+    """Note how a retry went, unless another worker has done so."""
+    if await lock_job(sql, job.program_id, job.id) is not None:
         if error is None:
             await advance(sql, job, 1, 1, {})
         await end(sql, job, error)
@@ -108,16 +133,11 @@ async def _retry(program_id: UUID, job_id: UUID) -> None:
 async def _try(failed: FailedJob) -> str | None:
     """Do work that failed; return why it failed again, None when it is done."""
     try:
-        if failed.queue == Queue.JOBS:
-            async with transaction() as sql:
-                await sql.execute(_REOPEN, failed.program_id, failed.subject, clock.now())
-                await outbox.leave(sql, Queue.JOBS, failed.program_id, [failed.subject], clock.now())
-        else:
-            await WORK[failed.queue](failed.program_id, [failed.subject], None)
+        await WORK[failed.queue](failed.program_id, [failed.subject], None)
     except (*TRANSIENT, Unavailable):
         raise
     except Exception as error:
         ERRORS.labels(failed.queue).inc()
         log.exception("retry_failed", failed_job=str(failed.id), queue=failed.queue)
-        return f"{type(error).__name__}: {error}"
+        return described(error)
     return None

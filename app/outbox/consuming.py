@@ -42,8 +42,23 @@ async def consume(queue: Queue, batch: UUID, work: Work) -> int:
         return await work(claim.program_id, claim.members, batch)
     except (*TRANSIENT, Unavailable):
         raise
-    except Exception:
-        log.exception("batch_failed", queue=queue, batch=str(batch))
+    except Exception as error:
+        if len(claim.members) == 1:
+            errors = {claim.members[0]: _told(queue, batch, claim.members[0], error)}
+            total = 0
+        else:
+            log.exception("batch_failed", queue=queue, batch=str(batch))
+            total, errors = await _one_by_one(queue, batch, claim, work)
+    aside = await outbox.fail(batch, errors, clock.now())
+    if aside:
+        log.error("work_put_aside", queue=queue, failed_jobs=aside)
+    return total
+
+
+async def _one_by_one(
+    queue: Queue, batch: UUID, claim: outbox.Claim, work: Work
+) -> tuple[int, dict[UUID, str]]:
+    """Do a batch member by member; return how much was done, and what went wrong with whom."""
     total = 0
     errors: dict[UUID, str] = {}
     for member in claim.members:
@@ -52,10 +67,18 @@ async def consume(queue: Queue, batch: UUID, work: Work) -> int:
         except (*TRANSIENT, Unavailable):
             raise
         except Exception as error:
-            ERRORS.labels(queue).inc()
-            log.exception("work_failed", queue=queue, subject=str(member), batch=str(batch))
-            errors[member] = f"{type(error).__name__}: {error}"
-    aside = await outbox.fail(batch, errors, clock.now())
-    if aside:
-        log.error("work_put_aside", queue=queue, failed_jobs=aside)
-    return total
+            errors[member] = _told(queue, batch, member, error)
+    return total, errors
+
+
+def _told(queue: Queue, batch: UUID, member: UUID, error: Exception) -> str:
+    """Tell the log what went wrong, and return it as text."""
+    ERRORS.labels(queue).inc()
+    log.exception("work_failed", queue=queue, subject=str(member), batch=str(batch), exc_info=error)
+    return described(error)
+
+
+def described(error: Exception) -> str:
+    """Return what went wrong in a text that PostgreSQL keeps, whatever is in it."""
+    text = f"{type(error).__name__}: {error}"
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -17,8 +17,12 @@ import asyncpg
 
 from app.database import connection, transaction
 from app.ids import new_id
+from app.live.hints import touch
 
 BATCH_ITEMS = 500
+MAX_SENT = 4
+"""So many batches of a queue are made at once; the rest is left to whoever has a hand free."""
+
 LEASE = timedelta(seconds=10)
 MAX_LEASE = timedelta(minutes=10)
 
@@ -82,8 +86,9 @@ ON CONFLICT (program_id, queue, subject) DO UPDATE SET error = excluded.error,
 """
 
 _JOBS_FAILED = """
-UPDATE job SET status = 'FAILED', error = $3, ended_at = $4
-WHERE program_id = $1 AND id = ANY($2::uuid[]) AND status IN ('QUEUED', 'RUNNING')
+UPDATE job SET status = 'FAILED', error = t.error, ended_at = $4, started_at = coalesce(started_at, $4)
+FROM unnest($2::uuid[], $3::text[]) AS t(id, error)
+WHERE program_id = $1 AND job.id = t.id AND status IN ('QUEUED', 'RUNNING')
 """
 
 _LONGEST_ERROR = 2_000
@@ -106,26 +111,33 @@ async def leave(
 async def stamp(queues: Sequence[Queue], now: datetime) -> list[Sent]:
     """Put unsent work into batches of about BATCH_ITEMS items, each of one queue and one program.
 
+    Each job is a batch by itself: one that takes long keeps no other waiting.
+
     Returns:
-        The batches to tell workers of; empty when nothing was waiting.
+        The batches to tell workers of, at most MAX_SENT of each queue; empty when nothing was waiting.
     """
     async with transaction() as sql:
         rows = await sql.fetch(_UNSENT, list(queues), BATCH_ITEMS, now)
         if not rows:
             return []
-        open_batch: dict[tuple[str, UUID], UUID] = defaultdict(new_id)
+        open_batch: dict[tuple[str, UUID], UUID] = {}
         filled: dict[tuple[str, UUID], int] = defaultdict(int)
-        stamps: list[UUID] = []
+        made: dict[str, int] = defaultdict(int)
+        stamps: dict[int, UUID] = {}
         sent: dict[UUID, Sent] = {}
         for row in rows:
-            key = (row["queue"], row["program_id"])
-            if filled[key] and filled[key] + row["items"] > BATCH_ITEMS:
+            queue, items = Queue(row["queue"]), row["items"]
+            key = (queue, row["program_id"])
+            if not filled[key] or filled[key] + items > (1 if queue is Queue.JOBS else BATCH_ITEMS):
+                if made[queue] == MAX_SENT:
+                    continue
+                made[queue] += 1
                 open_batch[key], filled[key] = new_id(), 0
-            filled[key] += row["items"]
+            filled[key] += items
             batch = open_batch[key]
-            stamps.append(batch)
-            sent[batch] = Sent(Queue(row["queue"]), batch)
-        await sql.execute(_STAMP, [row["id"] for row in rows], stamps, now)
+            stamps[row["id"]] = batch
+            sent[batch] = Sent(queue, batch)
+        await sql.execute(_STAMP, list(stamps), list(stamps.values()), now)
         return list(sent.values())
 
 
@@ -161,10 +173,16 @@ async def read_batch(sql: asyncpg.Connection, batch: UUID) -> Claim | None:
     return Claim(rows[0]["program_id"], sorted({member for row in rows for member in row["members"]}))
 
 
-async def finish(sql: asyncpg.Connection, batch: UUID | None) -> None:
-    """Delete a batch, in the transaction of its effect; None is no batch."""
-    if batch is not None:
-        await sql.execute("DELETE FROM outbox /* scoped by: worker */ WHERE batch = $1", batch)
+async def finish(sql: asyncpg.Connection, batch: UUID | None) -> bool:
+    """Delete a batch, in the transaction of its effect; None is no batch.
+
+    Returns:
+        Whether it was there; otherwise somebody else has it, or has finished it.
+    """
+    if batch is None:
+        return False
+    done: str = await sql.execute("DELETE FROM outbox /* scoped by: worker */ WHERE batch = $1", batch)
+    return done != "DELETE 0"
 
 
 async def fail(batch: UUID, errors: Mapping[UUID, str], now: datetime) -> int:
@@ -187,15 +205,14 @@ async def fail(batch: UUID, errors: Mapping[UUID, str], now: datetime) -> int:
         )
         for row in await sql.fetch(_FAILED, batch, list(errors), now):
             if row["failures"] >= MAX_FAILURES:
-                members = row["members"]
-                await put_aside(
-                    sql, Queue(row["queue"]), row["program_id"], {each: errors[each] for each in members},
-                    row["failures"], row["first_failed_at"], now,
-                )  # fmt: skip
+                failed = {each: errors[each][:_LONGEST_ERROR] for each in row["members"]}
+                queue, program_id = Queue(row["queue"]), row["program_id"]
+                await put_aside(sql, queue, program_id, failed, row["failures"], row["first_failed_at"], now)
                 await sql.execute("DELETE FROM outbox /* scoped by: worker */ WHERE id = $1", row["id"])
-                if row["queue"] == Queue.JOBS:
-                    await sql.execute(_JOBS_FAILED, row["program_id"], members, errors[members[0]], now)
-                aside += len(members)
+                if queue is Queue.JOBS:
+                    await sql.execute(_JOBS_FAILED, program_id, list(failed), list(failed.values()), now)
+                    touch(failed)
+                aside += len(failed)
     return aside
 
 
