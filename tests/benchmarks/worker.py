@@ -13,6 +13,7 @@ from app.earning.events import Incoming
 from app.earning.processing import earn_batch
 from app.earning.recording import store
 from app.imports.purchases import OrderLine
+from app.jobs.health import waiting
 from app.members.reads import MemberRef
 from app.outbox import service as outbox
 from app.outbox.service import Queue
@@ -89,7 +90,7 @@ class Events:
         since = await self.store()
         with child(laurel("work"), settings, servers.folder / "work.log"):
             deadline = time.monotonic() + _PATIENCE_SECONDS
-            while (await outbox.waiting(clock.now()))[1]:
+            while await waiting():
                 assert time.monotonic() < deadline, "the worker does not earn"
                 await asyncio.sleep(0.2)
         async with connection() as sql:
@@ -106,9 +107,9 @@ class Events:
 async def earn_stored() -> int:
     """Earn everything that waits, in this process; return how many events that were."""
     done = 0
-    while batches := await outbox.stamp(Queue.EARNING, clock.now()):
+    while batches := await outbox.stamp([Queue.EARNING], clock.now()):
         for batch in batches:
-            done += await earn_batch(batch)
+            done += await earn_batch(batch.batch)
     return done
 
 
