@@ -41,11 +41,12 @@ enum_type(
     name="LedgerEntryKind",
     description="What an entry of the ledger is.",
     values={
-        "EARN": "Points that a rule gave; pending ones at first, where the program lets them wait.",
+        "EARN": "Points that a rule gave, pending ones at first where the program lets them wait; or that"
+        " another member sent.",
         "RELEASE": "Pending points that became available.",
         "ADJUST": "Points added or taken by hand.",
         "RESERVE": "Points set aside for a redemption under way.",
-        "REDEEM": "Points spent.",
+        "REDEEM": "Points spent, or sent to another member.",
         "RESTORE": "Points given back.",
         "CLAWBACK": "Points taken back after a refund.",
         "EXPIRE": "Points whose time was over.",
@@ -71,10 +72,16 @@ class Balance:
     debt: Points = strawberry.field(
         description="Owed after refunds of spent points; the next points earned pay it."
     )
-    lifetime_earned: Points = strawberry.field(
-        description="Ever earned, adjustments of either sign included, less what refunds took back."
+    in_transit: Points = strawberry.field(
+        description="On their way from other members: theirs no more, and not yet in any of these sums."
     )
-    lifetime_spent: Points = strawberry.field(description="Ever spent, less what was given back.")
+    lifetime_earned: Points = strawberry.field(
+        description="Ever earned, adjustments of either sign and what other members sent included, less what"
+        " refunds took back."
+    )
+    lifetime_spent: Points = strawberry.field(
+        description="Ever spent, or sent to other members, less what was given back."
+    )
     lifetime_expired: Points = strawberry.field(description="Ever expired.")
     balance: strawberry.Private[reads.Balance]
 
@@ -86,6 +93,7 @@ class Balance:
             pending=Points(balance.pending),
             reserved=Points(balance.reserved),
             debt=Points(max(0, -balance.available)),
+            in_transit=Points(balance.in_transit),
             lifetime_earned=Points(balance.lifetime_earned),
             lifetime_spent=Points(balance.lifetime_spent),
             lifetime_expired=Points(balance.lifetime_expired),
@@ -128,7 +136,9 @@ class LedgerEntry(Node):
     available_after: Points = strawberry.field(
         description="Available points right after it; below zero where the member owes."
     )
-    reason: str | None = strawberry.field(description="The rule's name, or what somebody wrote.")
+    reason: str | None = strawberry.field(
+        description="The rule's name, what somebody wrote, or to or from whom points were sent."
+    )
     occurred_at: datetime = strawberry.field(description="When it happened to the member.")
     recorded_at: datetime = strawberry.field(description="When it was written.")
     expires_at: datetime | None = strawberry.field(

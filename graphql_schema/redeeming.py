@@ -101,25 +101,28 @@ class RedemptionPayload:
         return await info.context.loader(load_members).load(self.member_id)
 
 
-async def _who(info: Info, named: MemberRef | None) -> reads.MemberRef:
+async def whose(info: Info, named: MemberRef | None, field: str = "member") -> reads.MemberRef:
     """Return whose points are asked for.
 
+    Args:
+        field: of the input, which names them.
+
     Raises:
-        Refused: INVALID for `member`, a key has to name somebody; NOT_FOUND where a member's token names
+        Refused: INVALID for the field, a key has to name somebody; NOT_FOUND where a member's token names
             somebody else, or nobody.
     """
     own = info.context.principal.member_id
     if own is None:
         if named is None:
             message = "Say whose points are meant: a key belongs to no member."
-            raise refuse(ErrorCode.INVALID, message, "member")
+            raise refuse(ErrorCode.INVALID, message, field)
         return named.value()
     itself = reads.MemberRef(id=own)
     ref = itself if named is None else named.value()
     if ref != itself:
         row = await reads.get_member(program_of(info), ref)
         if row is None or row.id != own:
-            raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
+            raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", field, ref.field)
     return itself
 
 
@@ -127,7 +130,7 @@ async def _take(
     info: Info, input: RedeemInput | ReserveInput, hold_seconds: int | None = None
 ) -> RedemptionPayload:
     try:
-        member = await _who(info, input.member)
+        member = await whose(info, input.member)
     except Refused as refused:
         return RedemptionPayload(user_errors=user_errors(refused.errors))
     wanted = Wanted(

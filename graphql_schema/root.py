@@ -30,6 +30,7 @@ from graphql_schema.simulation import SimulationQueries
 from graphql_schema.statements import StatementQueries
 from graphql_schema.stores import Store, StoreMutations, StoreQueries
 from graphql_schema.tiers import Tier, TierMutations, TierQueries
+from graphql_schema.transfers import TransferMutations
 
 
 def _merged(name: str, description: str, parts: tuple[type, ...]) -> type:
@@ -77,6 +78,7 @@ Mutation = _merged(
         CatalogMutations,
         RedemptionMutations,
         GiveawayMutations,
+        TransferMutations,
     ),
 )
 NODES: tuple[type, ...] = (

@@ -11,7 +11,7 @@ from app import clock
 from app.clock import end_of_day, local_date
 from app.database import connection
 from app.ledger.expiry import NEVER, add_months
-from app.ledger.operations import EntryKind
+from app.ledger.operations import MAX_POINTS, EntryKind
 from app.ledger.settling import settle_accounts
 from app.paging import Page, PageResult, keyset, page_result
 from app.programs.policy import ProgramPolicy
@@ -21,7 +21,11 @@ _MAX_EXPIRING = 1000
 
 _ACCOUNTS = """
 SELECT id, available, pending, reserved, lifetime_earned, lifetime_spent, lifetime_expired,
-    next_due, active_on
+    next_due, active_on, least((
+        SELECT coalesce(sum(x.points), 0)
+        FROM transfer t, unnest(t.expires_on, t.amounts) AS x(day, points) /* scoped by: account */
+        WHERE t.receiver_id = account.id AND t.status = 'IN_TRANSIT' AND x.day >= $3
+    ), $4)::bigint
 FROM account WHERE program_id = $1 AND id = ANY($2::uuid[])
 """
 
@@ -48,7 +52,10 @@ FROM unnest($1::uuid[], $2::date[]) AS t(account, until) CROSS JOIN LATERAL (
 
 
 class Balance(NamedTuple):
-    """One account's sums; `available` is below zero where the member owes."""
+    """One account's sums; `available` is below zero where the member owes.
+
+    `in_transit` are points on their way to the member that have not expired there, MAX_POINTS at the most.
+    """
 
     account_id: UUID
     available: int
@@ -59,6 +66,7 @@ class Balance(NamedTuple):
     lifetime_expired: int
     next_due: date
     active_on: date
+    in_transit: int
 
 
 class Entry(NamedTuple):
@@ -101,7 +109,8 @@ async def get_balances(policy: ProgramPolicy, accounts: Sequence[UUID]) -> list[
     today = local_date(now, policy.zone)
 
     async def read(sql: asyncpg.Connection, wanted: Sequence[UUID]) -> dict[UUID, Balance]:
-        return {row["id"]: Balance(*row) for row in await sql.fetch(_ACCOUNTS, policy.program_id, wanted)}
+        rows = await sql.fetch(_ACCOUNTS, policy.program_id, wanted, today, MAX_POINTS)
+        return {row["id"]: Balance(*row) for row in rows}
 
     async with connection() as sql:
         found = await read(sql, list(accounts))

@@ -9,11 +9,12 @@ import asyncpg
 from app.database import transaction
 from app.ledger.burning_checks import BURNING_CHECKS
 from app.ledger.checks import CHECKS
+from app.ledger.transfer_checks import TRANSFER_CHECKS
 
 MAX_FINDINGS = 100
 """Differences that are told of one check; the first says enough."""
 
-EVERY_CHECK = {**CHECKS, **BURNING_CHECKS}
+EVERY_CHECK = {**CHECKS, **BURNING_CHECKS, **TRANSFER_CHECKS}
 """What is computed again, in the order in which it is told."""
 
 
@@ -31,7 +32,7 @@ class Finding(NamedTuple):
 
 
 async def verify(program_id: UUID | None = None) -> AsyncIterator[tuple[str, list[Finding]]]:
-    """Compute everything again from entries, allocations, awards, redemptions and codes, and compare.
+    """Compute everything again from entries, allocations, awards, redemptions and the rest, and compare.
 
     Reads one snapshot of the database, so that it can run beside live traffic.
 
