@@ -15,6 +15,7 @@ from app.ledger.expiry import ExpiryKind
 from app.programs import models, service
 from app.programs.inputs import NewProgram
 from app.programs.policy import MultiplierStacking, Rounding
+from app.tiers.policy import TierBasis, TierDowngrade, TierWindow
 from graphql_schema.access import INHERITED, field, object_type, resolver
 from graphql_schema.context import Context
 from graphql_schema.enums import enum_type
@@ -22,6 +23,7 @@ from graphql_schema.errors import UserError, user_errors
 from graphql_schema.inputs import changes, given
 from graphql_schema.nodes import Info, Node, finds, program_of
 from graphql_schema.scalars import Points
+from graphql_schema.tier_policy import TierPolicy, TierPolicyInput
 
 READ = (Scope.PROGRAM_READ, Scope.PROGRAM_WRITE, Scope.PLATFORM_ADMIN)
 
@@ -78,6 +80,7 @@ class Program(Node):
     )
     pending_days: int = strawberry.field(description="Days that earned points wait before they can be spent.")
     expiry: ExpiryPolicy = strawberry.field(description="When points expire.")
+    tier_policy: TierPolicy = strawberry.field(description="By what members reach tiers, and lose them.")
     debt_limit: Points = field(
         description="How far a refund may push a balance below zero; 0 stops at zero.", scope=READ
     )
@@ -101,6 +104,13 @@ class Program(Node):
             max_points_per_day=None if row.max_points_per_day is None else Points(row.max_points_per_day),
             pending_days=row.pending_days,
             expiry=ExpiryPolicy(kind=ExpiryKind(row.expiry_kind), months=row.expiry_months),
+            tier_policy=TierPolicy(
+                basis=TierBasis(row.tier_basis),
+                window=TierWindow(row.tier_window),
+                months=row.tier_months,
+                downgrade=TierDowngrade(row.tier_downgrade),
+                grace_days=row.tier_grace_days,
+            ),
             debt_limit=Points(row.debt_limit),
             point_cost=row.point_cost,
             earn_on_points_payments=row.earn_on_points_payments,
@@ -158,6 +168,9 @@ class CreateProgramInput:
     earn_on_points_payments: bool | None = strawberry.field(
         description="Whether the part of a purchase that was paid with points earns points.", default=False
     )
+    tier_policy: TierPolicyInput | None = strawberry.field(
+        description="By what members reach tiers; the points of a lifetime, when left out.", default=None
+    )
 
 
 @strawberry.input(description="What is to change; what is left out stays as it is.")
@@ -190,6 +203,11 @@ class UpdateProgramInput:
         description="Whether the part of purchases from now on that is paid with points earns points.",
         default=strawberry.UNSET,
     )
+    tier_policy: TierPolicyInput | None = strawberry.field(
+        description="By what members reach tiers, as a whole; null for the points of a lifetime. It counts"
+        " for everything that members ever did.",
+        default=strawberry.UNSET,
+    )
 
 
 @object_type(description="The program that was made.", access=INHERITED)
@@ -213,8 +231,9 @@ class UpdateProgramPayload:
 
 
 def _settings(fields: dict[str, Any]) -> dict[str, Any]:
-    if fields.get("expiry") is not None:
-        fields["expiry"] = fields["expiry"].value()
+    for name in ("expiry", "tier_policy"):
+        if fields.get(name) is not None:
+            fields[name] = fields[name].value()
     return fields
 
 

@@ -216,12 +216,6 @@ COMMENT ON TABLE tier_standing IS 'The tier that a member was last told of, and 
 COMMENT ON COLUMN tier_standing.due_at IS 'Time alone changes nothing before; it may be early, never late.';
 CREATE INDEX tier_standing_due ON tier_standing (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX tier_standing_program ON tier_standing (program_id, member_id);
-
-CREATE TABLE tier_night (
-    program_id uuid PRIMARY KEY REFERENCES program (id),
-    done_until date NOT NULL
-);
-COMMENT ON TABLE tier_night IS 'The last local day on which the tiers of the whole program were looked at.';
 """
 
 # Ten letters of Crockford's alphabet, 50 random bits: short enough to hand to friends. A default, so that
@@ -289,7 +283,7 @@ FORWARD = OUTBOX + MESSAGES + LEDGER + TIERS + REFERRALS + SCOPES
 BACKWARD = """
 ALTER TABLE refund_request DROP CONSTRAINT refund_request_kind_check,
     ADD CONSTRAINT refund_request_kind_check CHECK (kind IN ('PURCHASE', 'ITEMS'));
-DROP TABLE referral_credit, referral, tier_night, tier_standing, tier_threshold, transfer, expiry_notice, webhook_delivery, webhook,
+DROP TABLE referral_credit, referral, tier_standing, tier_threshold, transfer, expiry_notice, webhook_delivery, webhook,
     feed_head, feed, worker, failed_job, job;
 ALTER TABLE member DROP COLUMN referral_code;
 DROP FUNCTION new_referral_code, ledger_apply_3, ledger_settle_2;

@@ -10,6 +10,7 @@ from app.access.scopes import PROGRAM_SCOPES
 from app.database import connection, retrying, transaction
 from app.errors import ErrorCode, refuse
 from app.ids import new_id
+from app.jobs.jobs import JobName, queue_within
 from app.ledger.expiry import ExpiryKind, ExpiryPolicy
 from app.money import trim
 from app.programs.inputs import NEVER_EXPIRES, NewProgram, check_new, check_settings
@@ -106,7 +107,7 @@ async def update_program(program_id: UUID, changes: Mapping[str, Any]) -> Progra
     problems.refuse_any()
 
     async def update() -> Program:
-        async with transaction():
+        async with transaction() as sql:
             row = await Program.select_for_update(no_key=True).get_or_none(id=program_id)
             if row is None:
                 raise refuse(ErrorCode.NOT_FOUND, "There is no such program.")
@@ -119,6 +120,9 @@ async def update_program(program_id: UUID, changes: Mapping[str, Any]) -> Progra
             row.rules_version += 1
             row.updated_at = moment
             await row.save()
+            if "tier_policy" in changes:
+                # Whoever qualifies by the new policy need not wait until they buy something.
+                await queue_within(sql, program_id, JobName.RECALCULATE_TIERS, None, new_id())
             return row
 
     return _tidy(await retrying(update))

@@ -10,8 +10,12 @@ from app.tiers.tiers import Factor, Tier, ranked
 
 _TIERS = """
 SELECT t.id, t.name, t.threshold, t.multiplier, t.benefits, t.created_at, t.updated_at,
-    f.since, f.names, f.multipliers
+    f.since, f.names, f.multipliers, h.thresholds_since, h.thresholds
 FROM tier t CROSS JOIN LATERAL (
+    SELECT array_agg(since ORDER BY since) AS thresholds_since,
+        array_agg(threshold ORDER BY since) AS thresholds
+    FROM tier_threshold WHERE tier_id = t.id
+) h CROSS JOIN LATERAL (
     SELECT array_agg(since ORDER BY since) AS since, array_agg(name ORDER BY since) AS names,
         array_agg(multiplier ORDER BY since) AS multipliers
     FROM tier_factor WHERE tier_id = t.id
@@ -55,6 +59,7 @@ async def load_tiers(sql: asyncpg.Connection, program_id: UUID) -> list[Tier]:
                 factors=factors_from_row(row),
                 created_at=row["created_at"],
                 updated_at=row["updated_at"],
+                thresholds=tuple(zip(row["thresholds_since"] or (), row["thresholds"] or (), strict=True)),
             )
             for row in await sql.fetch(_TIERS, program_id)
         ]

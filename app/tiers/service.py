@@ -13,12 +13,14 @@ from app import clock
 from app.database import connection, retrying, transaction
 from app.errors import ErrorCode, refuse
 from app.ids import new_id
+from app.jobs.jobs import JobName, queue_within
 from app.members.inputs import MemberStatus
 from app.members.reads import MemberRef, MemberRow
 from app.members.service import lock_member
 from app.programs.versions import bump
 from app.tiers.inputs import NewTier, check_reason, check_tier
 from app.tiers.reads import load_tiers, tiers_at
+from app.tiers.standings import earned_tier, evaluate_within, lock_standings
 from app.tiers.tiers import Tier
 from app.validation import Problems
 
@@ -46,14 +48,22 @@ FROM tier t WHERE t.program_id = $1 AND t.id = $2
 ON CONFLICT (tier_id, since) DO UPDATE SET name = EXCLUDED.name, multiplier = EXCLUDED.multiplier
 """
 
+_NEW_THRESHOLD = """
+INSERT INTO tier_threshold (tier_id, since, threshold)
+SELECT t.id, greatest($3, (SELECT max(since) FROM tier_threshold WHERE tier_id = t.id)), t.threshold
+FROM tier t WHERE t.program_id = $1 AND t.id = $2
+ON CONFLICT (tier_id, since) DO UPDATE SET threshold = EXCLUDED.threshold
+"""
+
 _LAST_GIVEN = """
-SELECT tier_id, since, until, reason, recorded_at FROM member_tier
+SELECT tier_id, since, until, reason, recorded_at, automatic FROM member_tier
 WHERE program_id = $1 AND member_id = $2 ORDER BY recorded_at DESC, id DESC LIMIT 1
 """
 
 _GIVE = """
-INSERT INTO member_tier (id, program_id, member_id, tier_id, since, until, reason, source, recorded_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO member_tier (id, program_id, member_id, tier_id, since, until, reason, source, recorded_at,
+    earned_tier_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 _INSTANT = timedelta(microseconds=1)
@@ -88,6 +98,8 @@ async def create_tier(program_id: UUID, tier: NewTier) -> Tier:
                 tier_id, program_id, tier.name, tier.threshold, tier.multiplier, tier.benefits, now,
             )  # fmt: skip
             await sql.execute(_NEW_FACTOR, program_id, tier_id, now)
+            await sql.execute(_NEW_THRESHOLD, program_id, tier_id, now)
+            await queue_within(sql, program_id, JobName.RECALCULATE_TIERS, None, new_id())
             return await _reload(sql, program_id, tier_id)
 
     return await retrying(create)
@@ -139,6 +151,9 @@ async def update_tier(program_id: UUID, tier_id: UUID, changes: Mapping[str, Any
             await sql.execute(_UPDATE_TIER, program_id, tier_id, *after.values(), now)
             if (after["name"], after["multiplier"]) != (tier.name, tier.multiplier):
                 await sql.execute(_NEW_FACTOR, program_id, tier_id, now)
+            if after["threshold"] != tier.threshold:
+                await sql.execute(_NEW_THRESHOLD, program_id, tier_id, now)
+                await queue_within(sql, program_id, JobName.RECALCULATE_TIERS, None, new_id())
             return await _reload(sql, program_id, tier_id)
 
     return await retrying(update)
@@ -169,7 +184,8 @@ async def set_member_tier(
     """Give a member a tier by hand, or take it away, for a time or for good; return the member.
 
     Where times overlap, what was recorded last counts. What is the last word already is not written
-    again: sent twice, it is done once.
+    again: sent twice, it is done once. While it counts, the member's own tiers change nothing, but for one
+    above it that they had not earned yet when it was given; afterwards they have what they have earned.
 
     Args:
         tier_id: None takes the tier away, so that the member is where everybody starts.
@@ -199,10 +215,14 @@ async def set_member_tier(
                 raise refuse(ErrorCode.WRONG_STATE, message, "member")
             # The one written last is the one recorded last, also where clocks of processes differ a little.
             recorded_at = now if last is None else max(now, last["recorded_at"] + _INSTANT)
+            await lock_standings(sql, program_id, [member.id])
+            earned = await earned_tier(sql, program_id, member.id, now)
             await sql.execute(
                 _GIVE,
                 new_id(), program_id, member.id, tier_id, since or now, until, reason, source, recorded_at,
+                earned,
             )  # fmt: skip
+            await evaluate_within(sql, program_id, [member.id], max(now, recorded_at))
             return member
 
     return await retrying(give)
@@ -236,6 +256,8 @@ def _says_the_same(
 
     One without `since` adds nothing to the same one that is in force, or was when it was recorded.
     """
+    if last["automatic"]:
+        return False
     if (last["tier_id"], last["until"], last["reason"]) != (tier_id, until, reason):
         return False
     return bool(last["since"] <= max(now, last["recorded_at"]) if since is None else last["since"] == since)

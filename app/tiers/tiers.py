@@ -25,6 +25,7 @@ class Tier:
         threshold: what a member must reach within the program's qualification window.
         benefits: lines for people.
         factors: oldest first, at least one; the first counts for all time before it, too.
+        thresholds: those it had, and since when, in the same way; none where it always was the same.
     """
 
     id: UUID
@@ -36,6 +37,7 @@ class Tier:
     factors: tuple[Factor, ...]
     created_at: datetime
     updated_at: datetime
+    thresholds: tuple[tuple[datetime, Decimal], ...] = ()
 
 
 def ranked(tiers: Sequence[Tier]) -> list[Tier]:
