@@ -13,6 +13,7 @@ from graphql import get_introspection_query
 from structlog.testing import capture_logs
 
 from app import clock, health
+from app.metrics import QUEUES
 from app.programs import service as programs
 from app.settings import Settings
 from graphql_schema import programs as programs_schema
@@ -523,8 +524,12 @@ async def test_metrics_tell_the_age_of_what_waits(world: World, monkeypatch: pyt
     later = clock.now() + timedelta(seconds=90)
     monkeypatch.setattr(clock, "now", lambda: later)
     after = (await world.api.http.get("/metrics")).text
-    assert value_of(after, "laurel_queue_events") == value_of(before, "laurel_queue_events") + 1
-    assert value_of(after, "laurel_queue_age_seconds") >= 85
+    items, age = (f'laurel_queue_{name}{{queue="earning"}}' for name in ("items", "age_seconds"))
+    assert value_of(after, items) == value_of(before, items) + 1
+    assert value_of(after, age) >= 85
+    for queue in QUEUES:
+        assert value_of(after, f'laurel_queue_age_seconds{{queue="{queue}"}}') >= 0
+        assert value_of(after, f'laurel_queue_items{{queue="{queue}"}}') >= 0
 
 
 async def test_names_that_clients_make_up_do_not_fill_the_metrics(

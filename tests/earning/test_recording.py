@@ -23,12 +23,16 @@ from app.earning.reads import AwardRecord, get_awards, get_events
 from app.earning.recording import Recorded, record_now, store
 from app.earning.ruleset import Facts
 from app.errors import ErrorCode, Unavailable
+from app.jobs.failed import list_failed, retry_failed
+from app.jobs.jobs import JobStatus, get_jobs
 from app.ledger.expiry import NEVER
 from app.ledger.operations import MAX_POINTS, EntryKind
 from app.ledger.reads import get_balances
 from app.members.inputs import MemberStatus
 from app.members.reads import MemberRef, MemberRow
 from app.members.service import update_member
+from app.outbox.service import MAX_FAILURES
+from app.paging import Page
 from app.programs.models import Program
 from app.programs.service import update_program
 from tests.helpers import (
@@ -47,6 +51,7 @@ from tests.helpers import (
     rolling,
     set_now,
     stamp_all,
+    work_all,
 )
 
 Record = Callable[..., Awaitable[list[Recorded]]]
@@ -688,6 +693,13 @@ async def mend_books(member: MemberRow) -> None:
         )
 
 
+async def waiting_members(program: Program) -> list[UUID]:
+    """Return who has work waiting in the outbox."""
+    async with connection() as sql:
+        rows = await sql.fetch("SELECT members FROM outbox WHERE program_id = $1", program.id)
+    return [member for row in rows for member in row["members"]]
+
+
 async def test_a_member_whose_books_disagree_does_not_hold_up_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -701,16 +713,46 @@ async def test_a_member_whose_books_disagree_does_not_hold_up_the_others(
     with pytest.raises(asyncpg.PostgresError, match="nothing is due") as error:
         await one(program, members[1], purchase(1))
     assert error.value.sqlstate == "LP500"
-    (batch,) = await stamp_all(program)
-    assert await earn_batch(batch) == 2
+    assert await earn_all(program) == 2
     assert [(await as_now(program, each)).points for each in stored] == [10, 0, 10]
-    async with connection() as sql:
-        waits = await sql.fetchrow("SELECT members, batch FROM outbox WHERE program_id = $1", program.id)
-    assert (waits["members"], waits["batch"]) == ([members[1].id], batch)
-    assert await earn_batch(batch) == 0
+    assert await waiting_members(program) == [members[1].id]
     await mend_books(members[1])
-    assert await earn_batch(batch) == 1
+    set_now(monkeypatch, *NOON[:-1], NOON[-1] + 1)
+    assert await earn_all(program) == 1
     assert (await as_now(program, stored[1])).points == 10
+    assert not await find_differences(program.id)
+
+
+async def test_a_member_whose_books_disagree_for_long_is_put_aside_and_earns_when_they_are_mended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, 2026, 1, 1)
+    program = await new_program(expiry=inactivity(1))
+    await new_rule(program)
+    member = await new_member(program)
+    set_now(monkeypatch, *NOON)
+    stored = await store(program.id, [Incoming(purchase(n), by_id(member)) for n in (10, 20)])
+    await break_books(member)
+    for hours in range(MAX_FAILURES):
+        set_now(monkeypatch, *NOON[:-1], NOON[-1] + hours)
+        assert await waiting_members(program) == [member.id]
+        assert await earn_all(program) == 0
+    assert await waiting_members(program) == []
+    (failed,) = (await list_failed(program.id, Page(10))).items
+    assert (failed.queue, failed.subject, failed.attempts) == ("earning", member.id, MAX_FAILURES)
+    assert "nothing is due" in failed.error
+    await retry_failed(program.id, failed.id)
+    await work_all(program)
+    (failed,) = (await list_failed(program.id, Page(10))).items
+    assert failed.attempts == MAX_FAILURES + 1, "it has failed once more"
+    await mend_books(member)
+    assert not await find_differences(program.id), "what failed is no difference"
+    job = await retry_failed(program.id, failed.id)
+    await work_all(program)
+    (job,) = await get_jobs(program.id, [job.id])
+    assert job.status is JobStatus.SUCCEEDED
+    assert [(await as_now(program, each)).points for each in stored] == [10, 20]
+    assert not (await list_failed(program.id, Page(10))).items
     assert not await find_differences(program.id)
 
 

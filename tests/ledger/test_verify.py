@@ -151,7 +151,7 @@ CORRUPTIONS = {
         UPDATE event_outcome SET points = points + 1 WHERE event_id = :event""",
     "every event either waits or has an outcome": """
         DELETE FROM event_outcome WHERE event_id = :event""",
-    "whoever has events waiting stands in the outbox": """
+    "whoever has events waiting stands in the outbox, or among what failed": """
         DELETE FROM outbox WHERE :account = ANY(members)""",
     "every member has an account, and every account its member": """
         DELETE FROM member WHERE id = :account""",
