@@ -24,7 +24,7 @@ from app.metrics import ERRORS
 from app.outbox import service as outbox
 from app.outbox.service import Queue
 from app.settings import Settings
-from workers import calendar, earning, jobs, ledger, messages, redemptions, relay, tiers, transfers
+from workers import calendar, earning, jobs, ledger, messages, redemptions, referrals, relay, tiers, transfers
 from workers.queue import Job, connect, make_worker, queue_name
 
 log = structlog.get_logger("laurel.worker")
@@ -32,6 +32,7 @@ log = structlog.get_logger("laurel.worker")
 JOBS: dict[Queue, Job] = {
     Queue.EARNING: earning.earn,
     Queue.TIERS: tiers.evaluate,
+    Queue.REFERRALS: referrals.credit,
     Queue.TRANSFERS: transfers.arrive,
     Queue.JOBS: jobs.run,
 }

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from app.earning.exact import Ratio, micros, share_of
-from app.earning.rules import EventKind
+from app.earning.rules import Brought, EventKind
 from app.earning.ruleset import FactLine, Facts
 from app.members.reads import MemberRef
 from app.stores.reads import StoreRef
@@ -72,12 +72,13 @@ class Deed(Protocol):
 
 
 class OwnDeed(msgspec.Struct, frozen=True):
-    """An action or a visit that Laurel records by itself."""
+    """An action, a visit or a referral that Laurel records by itself."""
 
     external_id: str
     action: str | None
     occurred_at: datetime
     data: Any = None
+    brought: Brought | None = None
 
 
 class Incoming(NamedTuple):
@@ -112,6 +113,7 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True):
     timed: bool = True
     """False where the caller left the time out, and it became the time of recording."""
     action: str | None = None
+    brought: Brought | None = None
 
 
 class Prepared(msgspec.Struct):
@@ -180,6 +182,7 @@ def facts(
         store_id,
         None if body is None else body.action,
         points_share,
+        None if body is None else body.brought,
     )
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from app.earning.engine import evaluate, not_meant
 from app.earning.outcomes import Award, Reason, Rooms, Verdict
-from app.earning.rules import EventKind, Rule, RuleStatus
+from app.earning.rules import EventKind, ReferralSide, ReferralTrigger, Rule, RuleStatus
 from app.earning.ruleset import Facts, RuleSet, Standing
 
 
@@ -60,6 +60,25 @@ def explain(rule_set: RuleSet, facts: Facts, standing: Standing, rooms: Rooms) -
     return Explained(awards, outcomes)
 
 
+_FRIENDS = {
+    ReferralTrigger.REGISTRATION: "The rule pays when a friend joins.",
+    ReferralTrigger.FIRST_PURCHASE: "The rule pays when a friend buys something for the first time.",
+}
+
+
+def _not_for_referral(rule: Rule, facts: Facts) -> Verdict:
+    """Return why a rule for referrals that is active was no candidate."""
+    trigger, brought = rule.definition.referral_trigger, facts.brought
+    if trigger is None or brought is None or trigger is not brought.trigger:
+        message = _FRIENDS[trigger or ReferralTrigger.REGISTRATION]
+        return Verdict(Reason.OTHER_ACTION, message)
+    if brought.side is ReferralSide.REFERRER:
+        return Verdict(Reason.OTHER_ACTION, "The rule pays the friend alone.")
+    if rule.definition.referred_points is None:
+        return Verdict(Reason.OTHER_ACTION, "The rule pays the one who brings a friend alone.")
+    return Verdict(Reason.MEMBER_LIMIT_REACHED, "The rule is not there for the one who brought the member.")
+
+
 _IDLE = {
     RuleStatus.DRAFT: "The rule is not switched on: it is a draft.",
     RuleStatus.PAUSED: "The rule is not switched on: it is paused.",
@@ -73,6 +92,8 @@ def _verdict(
         return verdicts[rule.id]
     if rule.status is not RuleStatus.ACTIVE:
         return Verdict(Reason.NOT_ACTIVE, _IDLE[rule.status])
+    if facts.kind is EventKind.REFERRAL:
+        return _not_for_referral(rule, facts)
     # An amount that reaches every minimum: what does not match has none to be compared.
     compiled = rule_set.compiled[rule.id]
     micros = compiled.minimum or 0

@@ -13,7 +13,7 @@ from app.earning.budgets import spent_by
 from app.earning.outcomes import Award, Closed, Reason, Room
 from app.earning.periods import span
 from app.earning.receipts import NO_ROOMS, KeptRooms
-from app.earning.rules import Period
+from app.earning.rules import EventKind, Period
 from app.earning.ruleset import Candidate, CompiledRule, Facts
 from app.programs.policy import ProgramPolicy
 
@@ -29,6 +29,15 @@ CROSS JOIN LATERAL (
         AND a.remaining > 0
     ORDER BY e.occurred_at DESC LIMIT 1000000
 ) x
+"""
+
+# How often a rule for referrals has paid goes by the friends, whichever side it paid.
+_BROUGHT = """
+SELECT t.n, c.occurred_at, (c.occurred_at AT TIME ZONE $5)::date AS day, 0 /* scoped by: account */
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[])
+    WITH ORDINALITY AS t(member_id, rule_id, since, until, n)
+JOIN referral_credit c ON c.referrer_id = t.member_id AND c.occurred_at >= t.since AND c.occurred_at < t.until
+    AND c.taken_back_at IS NULL AND t.rule_id = ANY(c.rule_ids)
 """
 
 _COUNTERS = """
@@ -47,6 +56,8 @@ class Waiting(NamedTuple):
     member_id: UUID
     facts: Facts
     zone: ZoneInfo | None = None
+    external_id: str | None = None
+    """By which others know it; what it earns is told under it."""
 
 
 class _Paid(NamedTuple):
@@ -99,6 +110,7 @@ class Book:
         self._policy = policy
         self._days: dict[tuple[UUID, date], int] = {}
         self._paid: dict[tuple[UUID, UUID], list[_Paid]] = {}
+        self._brought: dict[tuple[UUID, UUID], list[_Paid]] = {}
         self._spent: dict[UUID, int] = {}
         self._places: dict[UUID, Place] = {}
         self.given: dict[tuple[UUID, date], int] = {}
@@ -119,6 +131,7 @@ class Book:
             lock: keep budgets to ourselves until the transaction ends; without it they are only looked at.
         """
         windows: dict[tuple[UUID, UUID], tuple[datetime, datetime]] = {}
+        bringing: set[tuple[UUID, UUID]] = set()
         budgets: set[UUID] = set()
         days: set[tuple[UUID, date]] = set()
         capped = self._policy.max_points_per_day is not None
@@ -136,10 +149,14 @@ class Book:
                     if key in windows:
                         since, until = min(since, windows[key][0]), max(until, windows[key][1])
                     windows[key] = (since, until)
+                    if rule.turns_away and event.facts.kind is EventKind.REFERRAL:
+                        bringing.add(key)
         if capped and days:
             await self._read_days(sql, days)
         if windows:
-            await self._read_paid(sql, windows)
+            self._paid = await self._read_paid(sql, _PAID, windows)
+        if bringing:
+            self._brought = await self._read_paid(sql, _BROUGHT, {key: windows[key] for key in bringing})
         if budgets:
             # Last, and in the order of their ids: many members share them.
             self._spent = await spent_by(sql, budgets, lock=lock)
@@ -150,8 +167,11 @@ class Book:
             self._days[row["member_id"], row["day"]] = row["points"]
 
     async def _read_paid(
-        self, sql: asyncpg.Connection, windows: dict[tuple[UUID, UUID], tuple[datetime, datetime]]
-    ) -> None:
+        self,
+        sql: asyncpg.Connection,
+        statement: str,
+        windows: dict[tuple[UUID, UUID], tuple[datetime, datetime]],
+    ) -> dict[tuple[UUID, UUID], list[_Paid]]:
         keys = list(windows)
         lists: list[list[_Paid]] = [[] for _ in keys]
         columns = (
@@ -160,9 +180,9 @@ class Book:
             [since for since, _ in windows.values()],
             [until for _, until in windows.values()],
         )
-        for n, *paid in await sql.fetch(_PAID, *columns, self._policy.timezone):
+        for n, *paid in await sql.fetch(statement, *columns, self._policy.timezone):
             lists[n - 1].append(_Paid(*paid))
-        self._paid = dict(zip(keys, lists, strict=True))
+        return dict(zip(keys, lists, strict=True))
 
     def place(self, event: Waiting) -> Place:
         """Return where an event counts."""
@@ -212,7 +232,8 @@ class Book:
     def _closed(self, rule: CompiledRule, place: Place, moment: datetime) -> Closed | None:
         if not rule.turns_away:
             return None
-        return _closed(rule, self._paid.get((place.member_id, rule.id), []), place, moment)
+        paid = self._brought if rule.definition.trigger is EventKind.REFERRAL else self._paid
+        return _closed(rule, paid.get((place.member_id, rule.id), []), place, moment)
 
     def take(self, place: Place, moment: datetime, awards: Sequence[Award]) -> None:
         """Count what an event of a moment (UTC) was given."""

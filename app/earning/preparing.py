@@ -195,7 +195,8 @@ def _deed(deed: Deed | OwnDeed, problems: Problems) -> Body:
                 f"{deed.action} is recorded by Laurel itself, when it happens; choose a name of your own."
             )
             problems.add(message, "action")
-    return Body((), deed.data, deed.occurred_at is not None, deed.action)
+    brought = deed.brought if isinstance(deed, OwnDeed) else None
+    return Body((), deed.data, deed.occurred_at is not None, deed.action, brought)
 
 
 def _encode(body: Body | None, problems: Problems) -> bytes:

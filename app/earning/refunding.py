@@ -19,7 +19,7 @@ from app.earning.reads import find_event, get_events
 from app.earning.refunds import Refunded, Unmatched, load_request, refunds_of
 from app.earning.remainders import Back, Remainder, Wish
 from app.earning.rules import EventKind
-from app.earning.taking_back import Request, take_back
+from app.earning.taking_back import Request, announce, take_back
 from app.errors import ErrorCode, Refused, UserError, refuse
 from app.ids import content_hash, new_id
 from app.members.reads import MemberRef, find_states
@@ -38,10 +38,12 @@ WHERE e.program_id = $1 AND e.member_id = $2 AND e.kind = 'PURCHASE' AND e.occur
 ORDER BY e.occurred_at DESC, e.recorded_at DESC, e.id DESC
 """  # noqa: S608 - nothing but constants
 
-_REQUEST = """
-INSERT INTO refund_request (id, program_id, external_id, member_id, kind, request_hash, occurred_at,
-    recorded_at, unmatched)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (program_id, external_id) DO NOTHING RETURNING id
+# Of somebody who was brought by a friend: a worker takes back what both got for the purchase.
+_LEAVE_BEHIND = """
+INSERT INTO outbox (queue, program_id, members, items, created_at)
+SELECT 'referrals', $1, ARRAY[$2::uuid], 1, $4
+WHERE EXISTS (SELECT FROM referral_credit c
+    WHERE c.program_id = $1 AND c.purchase_id = $3 AND c.taken_back_at IS NULL)
 """
 
 
@@ -109,7 +111,7 @@ async def refund_purchase(
     async def refund(sql: asyncpg.Connection, policy: ProgramPolicy) -> None:
         if moment < event.occurred_at - MAX_FUTURE:
             raise refuse(ErrorCode.INVALID, "The refund lies before its purchase.", "occurred_at")
-        rest = await _rest(sql, policy, event)
+        rest = await rest_of(sql, policy, event)
         if rest.is_nothing:
             raise refuse(ErrorCode.WRONG_STATE, "All of the purchase has been refunded already.", "purchase")
         if lines is None and amount is None:
@@ -118,7 +120,7 @@ async def refund_purchase(
             problems = Problems()
             back = rest.part(lines or (), amount, policy.currency, problems)
             problems.refuse_any()
-        await take_back(sql, policy, request, event, rest, back)
+        await _take_back(sql, policy, request, event, rest, back)
 
     return await _run(request, max(moment, event.occurred_at), refund)
 
@@ -177,13 +179,13 @@ async def return_items(
             if not any(left.values()):
                 break
             event = event_from_row(row)
-            rest = await _rest(sql, policy, event)
+            rest = await rest_of(sql, policy, event)
             wishes = _matched(event, rest, left)
             if wishes:
                 problems = Problems()
                 back = rest.part(wishes, None, policy.currency, problems)
                 problems.refuse_any()
-                await take_back(sql, policy, request, event, rest, back)
+                await _take_back(sql, policy, request, event, rest, back)
         request.unmatched += [Unmatched(sku, quantity) for sku, quantity in left.items() if quantity]
 
     return await _run(request, moment, give_back)
@@ -271,17 +273,27 @@ def _replay(request: Request, known_hash: int, refunded: Refunded) -> Refunded:
 
 async def _announce(sql: asyncpg.Connection, request: Request) -> None:
     """Write the request, by whose external id every repetition is known."""
-    new = await sql.fetchval(
-        _REQUEST,
-        request.id, request.program_id, request.external_id, request.member_id, request.kind, request.hash,
-        request.occurred_at, request.recorded_at, b"[]",
-    )  # fmt: skip
-    if new is None:
+    if not await announce(sql, request):
         # Written meanwhile for another member, whose account is not ours.
         _replay(request, ~request.hash, Refunded(request.member_id))
 
 
-async def _rest(sql: asyncpg.Connection, policy: ProgramPolicy, event: Event) -> Remainder:
+async def _take_back(
+    sql: asyncpg.Connection,
+    policy: ProgramPolicy,
+    request: Request,
+    event: Event,
+    rest: Remainder,
+    back: Back,
+) -> None:
+    """Keep one refund of one purchase, and see to the points that a friend got when it is the last of it."""
+    await take_back(sql, policy, request, event, rest, back)
+    if rest.is_nothing:
+        args = (request.program_id, event.member_id, event.id, request.recorded_at)
+        await sql.execute(_LEAVE_BEHIND, *args)
+
+
+async def rest_of(sql: asyncpg.Connection, policy: ProgramPolicy, event: Event) -> Remainder:
     """Return what is left of a purchase."""
     (refunds,) = await refunds_of(sql, policy.program_id, [event.id])
     backs = [Back(refund.amount, refund.lines, refund.whole) for refund in refunds]

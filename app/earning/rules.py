@@ -48,6 +48,13 @@ class ReferralTrigger(StrEnum):
     FIRST_PURCHASE = "FIRST_PURCHASE"
 
 
+class ReferralSide(StrEnum):
+    """Whom a referral pays: who brought the friend, and the friend."""
+
+    REFERRER = "REFERRER"
+    REFERRED = "REFERRED"
+
+
 class Period(StrEnum):
     """A calendar period: a day, a week from Monday on, a month, a year."""
 
@@ -162,6 +169,17 @@ class RuleDefinition(msgspec.Struct, frozen=True, omit_defaults=True):
     def takes_campaign_factors(self) -> bool:
         """Campaign factors apply to whatever the campaign lists, unless the rule says otherwise."""
         return self.campaign_multiplier_applies is not False
+
+
+class Brought(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a REFERRAL event tells beside its member: what the friend did, and on which side the member is.
+
+    `rules` are those that pay the friend: the ones that found room under the limits of who brought them.
+    """
+
+    trigger: ReferralTrigger
+    side: ReferralSide
+    rules: tuple[UUID, ...] = ()
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -12,11 +12,14 @@ import msgspec
 from app.campaigns.campaigns import Campaign
 from app.earning.exact import MICROS, Ratio, plural
 from app.earning.rules import (
+    Brought,
     EventKind,
     ProductFilter,
+    ReferralSide,
     ReferralTrigger,
     Rule,
     RuleDefinition,
+    RuleLimits,
     RuleStacking,
     RuleStatus,
 )
@@ -38,7 +41,8 @@ class FactLine(NamedTuple):
 class Facts(NamedTuple):
     """What happened: all that rules can look at. A purchase without lines is one nameless line.
 
-    `points_share` is the part of the amount that was paid with points, None for nothing.
+    `points_share` is the part of the amount that was paid with points, None for nothing; `brought` is what a
+    REFERRAL is about.
     """
 
     kind: EventKind
@@ -48,6 +52,7 @@ class Facts(NamedTuple):
     store_id: UUID | None = None
     action: str | None = None
     points_share: Ratio | None = None
+    brought: Brought | None = None
 
 
 class Factor(msgspec.Struct, frozen=True, array_like=True):
@@ -101,8 +106,10 @@ class CompiledRule:
         "version",
     )
 
-    def __init__(self, rule: Rule, number: int, currency: str) -> None:
-        definition = rule.definition
+    def __init__(
+        self, rule: Rule, number: int, currency: str, side: ReferralSide = ReferralSide.REFERRER
+    ) -> None:
+        definition = rule.definition if side is ReferralSide.REFERRER else _for_friend(rule.definition)
         self.id, self.version, self.number = rule.id, rule.version, number
         self.definition = definition
         self.name = definition.name
@@ -134,6 +141,8 @@ class CompiledRule:
             self.turns_away or limits.max_points_per_day is not None or limits.budget is not None
         )
         self._compile_gift(definition, currency)
+        if side is ReferralSide.REFERRED and self.fixed is not None:
+            self.base_label = f"{plural(self.fixed)} for coming through a friend"
 
     def _compile_gift(self, definition: RuleDefinition, currency: str) -> None:
         self.rate: Ratio | None = None
@@ -156,6 +165,23 @@ class CompiledRule:
     def excludes(self, line: FactLine) -> bool:
         """Tell whether goods are excluded, whatever else includes them."""
         return line.sku in self.excluded_skus or line.category in self.excluded_categories
+
+
+def _for_friend(definition: RuleDefinition) -> RuleDefinition:
+    """Return what a REFERRAL rule is for the friend: for whom it is, and how often it pays, is about who
+    brought them.
+    """
+    limits = definition.limits
+    return msgspec.structs.replace(
+        definition,
+        fixed_points=definition.referred_points,
+        audience=None,
+        limits=RuleLimits(
+            max_points_per_transaction=limits.max_points_per_transaction,
+            max_points_per_day=limits.max_points_per_day,
+            budget=limits.budget,
+        ),
+    )
 
 
 _OCCASIONS = {
@@ -217,6 +243,7 @@ class RuleSet:
         looks_at_lines: whether an active rule asks what was bought.
         made_at, changed_at: when the first of a program's rules was made, and when one changed last; what
             happened in between may go by other versions.
+        rewards_first_purchases: whether a rule, archived or not, is for friends' first purchases.
     """
 
     __slots__ = (
@@ -226,7 +253,9 @@ class RuleSet:
         "_calendar",
         "_categories",
         "_check_ins",
+        "_friends",
         "_plain",
+        "_referrals",
         "_skus",
         "_start",
         "_tiers",
@@ -237,6 +266,7 @@ class RuleSet:
         "looks_at_lines",
         "made_at",
         "policy",
+        "rewards_first_purchases",
     )
 
     def __init__(
@@ -247,9 +277,11 @@ class RuleSet:
         campaigns: Sequence[Campaign] = (),
         made_at: datetime | None = None,
         changed_at: datetime | None = None,
+        rewards_first_purchases: bool = False,
     ) -> None:
         self.policy = policy
         self.made_at, self.changed_at = made_at, changed_at or made_at
+        self.rewards_first_purchases = rewards_first_purchases
         self.every = sorted(
             (rule for rule in rules if rule.status is not RuleStatus.ARCHIVED),
             key=lambda rule: (-rule.definition.priority, rule.created_at, rule.id),
@@ -264,9 +296,15 @@ class RuleSet:
         self._plain: list[CompiledRule] = []
         self._actions: dict[str, list[CompiledRule]] = {}
         self._check_ins: list[CompiledRule] = []
+        self._referrals: dict[ReferralTrigger, list[CompiledRule]] = {}
+        self._friends: dict[UUID, CompiledRule] = {}
         for rule in self.every:
             if rule.status is RuleStatus.ACTIVE:
                 self._index(self.compiled[rule.id])
+            if rule.definition.referred_points is not None:
+                self._friends[rule.id] = CompiledRule(
+                    rule, self.compiled[rule.id].number, policy.currency, ReferralSide.REFERRED
+                )
         self.looks_at_lines = bool(self._skus or self._categories or self._brands or self._broad)
         self.has_actions = frozenset(self._actions)
         self._tiers = {tier.id: tier for tier in tiers}
@@ -279,6 +317,9 @@ class RuleSet:
             self._check_ins.append(rule)
         elif definition.trigger is EventKind.ACTION:
             self._actions.setdefault(definition.action or "", []).append(rule)
+        elif definition.trigger is EventKind.REFERRAL:
+            if definition.referral_trigger is not None:
+                self._referrals.setdefault(definition.referral_trigger, []).append(rule)
         elif definition.trigger is EventKind.PURCHASE:
             products = definition.products
             if not products:
@@ -304,10 +345,24 @@ class RuleSet:
         """Tell whether there is a tier that has to be reached."""
         return any(tier.threshold for tier in self._tiers.values())
 
-    @property
-    def rewards_first_purchases(self) -> bool:
-        """Tell whether a friend's first purchase may pay whoever brought them."""
-        return any(rule.definition.referral_trigger is ReferralTrigger.FIRST_PURCHASE for rule in self.every)
+    def referral_rules(self, trigger: ReferralTrigger) -> Sequence[CompiledRule]:
+        """Return the active rules for what a friend did, as they are for who brought the friend.
+
+        Those that pay the friend alone are among them: their `fixed` is None.
+        """
+        return self._referrals.get(trigger, ())
+
+    def _brought(self, brought: Brought | None) -> list[Candidate]:
+        if brought is None:
+            return []
+        rules = self.referral_rules(brought.trigger)
+        if brought.side is ReferralSide.REFERRER:
+            return [Candidate(rule, None) for rule in rules if rule.fixed is not None]
+        return [
+            Candidate(self._friends[rule.id], None)
+            for rule in rules
+            if rule.id in brought.rules and rule.id in self._friends
+        ]
 
     def candidates(self, facts: Facts) -> list[Candidate]:
         """Return the active rules that what happened may concern, in the order of the rules."""
@@ -315,8 +370,8 @@ class RuleSet:
             return [Candidate(rule, None) for rule in self._check_ins]
         if facts.kind is EventKind.ACTION:
             return [Candidate(rule, None) for rule in self._actions.get(facts.action or "", ())]
-        if facts.kind is not EventKind.PURCHASE:
-            return []
+        if facts.kind is EventKind.REFERRAL:
+            return self._brought(facts.brought)
         found = [Candidate(rule, None) for rule in self._plain]
         if facts.lines and self.looks_at_lines:
             found += self._matching(facts.lines)

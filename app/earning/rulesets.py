@@ -46,8 +46,11 @@ WHERE r.program_id = $1 AND v.rules_version <= $2 ORDER BY r.id, v.version
 """
 
 _TURNS = """
-SELECT p.rules_version, r.made_at, r.changed_at FROM program p, (
-    SELECT min(created_at) AS made_at, max(updated_at) AS changed_at FROM earning_rule WHERE program_id = $1
+SELECT p.rules_version, r.made_at, r.changed_at, r.rewards_first_purchases FROM program p, (
+    SELECT min(created_at) AS made_at, max(updated_at) AS changed_at,
+        coalesce(bool_or(definition->>'referral_trigger' = 'FIRST_PURCHASE'), false)
+            AS rewards_first_purchases
+    FROM earning_rule WHERE program_id = $1
 ) r WHERE p.id = $1
 """
 
@@ -75,11 +78,11 @@ async def load(sql: asyncpg.Connection, program_id: UUID) -> RuleSet:
         rules = [rule_from_row(rule) for rule in await sql.fetch(_RULES, program_id)]
         tiers = await load_tiers(sql, program_id)
         campaigns = await load_campaigns(sql, program_id)
-        version, made_at, changed_at = await sql.fetchrow(_TURNS, program_id)
+        version, *turns = await sql.fetchrow(_TURNS, program_id)
         # Statements of one transaction see what others commit between them.
         if version == policy.version:
             break
-    rule_set = RuleSet(policy, rules, tiers, campaigns, made_at, changed_at)
+    rule_set = RuleSet(policy, rules, tiers, campaigns, *turns)
     return _keep(_cache, program_id, rule_set, _KEPT)
 
 

@@ -1,8 +1,9 @@
-"""Taking back what the returned part of a purchase earned: awards, ledger, counters and budgets."""
+"""Taking back what an event earned, a returned part of it or all: awards, ledger, counters and budgets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from app.earning.events import Event
 from app.earning.receipts import PLAIN, Context, decode
 from app.earning.refunds import Refund, Unmatched
 from app.earning.remainders import Back, Remainder, targets
+from app.earning.rules import EventKind
 from app.earning.ruleset import RuleSet
 from app.ids import key_id, new_id
 from app.ledger.operations import EntryKind, Operation, Outcome
@@ -41,6 +43,12 @@ FROM refund_award
 WHERE event_id = $1 GROUP BY rule_id, reference ORDER BY rule_id, reference /* scoped by: event */
 """
 
+_REQUEST = """
+INSERT INTO refund_request (id, program_id, external_id, member_id, kind, request_hash, occurred_at,
+    recorded_at, unmatched)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '[]') ON CONFLICT (program_id, external_id) DO NOTHING RETURNING id
+"""
+
 _REFUND = """
 INSERT INTO refund (id, request_id, program_id, event_id, amount, lines, whole, points, debt, written_off,
     restored_points)
@@ -62,6 +70,9 @@ WHERE a.event_id = $2 AND a.rule_id = t.rule_id
 """
 
 
+_NOTHING_BACK = Back(Decimal(0), (), True)
+
+
 @dataclass
 class Request:
     """A refund on its way: who told us of it, and when."""
@@ -76,6 +87,16 @@ class Request:
     recorded_at: datetime
     refunds: list[Refund] = field(default_factory=list)
     unmatched: list[Unmatched] = field(default_factory=list)
+
+
+async def announce(sql: asyncpg.Connection, request: Request) -> bool:
+    """Write a request, by whose external id every repetition is known; return False for a repetition."""
+    new = await sql.fetchval(
+        _REQUEST,
+        request.id, request.program_id, request.external_id, request.member_id, request.kind, request.hash,
+        request.occurred_at, request.recorded_at,
+    )  # fmt: skip
+    return new is not None
 
 
 class _Award(NamedTuple):
@@ -105,7 +126,7 @@ async def take_back(
     """
     rest.add(back)
     decided = await sql.fetchrow(_DECIDED, event.id)
-    awards = [_Award(*row) for row in await sql.fetch(_AWARDS, event.id, policy.timezone)]
+    awards = await _awards(sql, policy, event)
     refund_id = new_id()
     moves: list[_Move] = []
     if awards:
@@ -114,13 +135,53 @@ async def take_back(
         awards.sort(key=lambda award: rule_set.compiled[award.rule_id].number)
         earned = rest.would_earn(rule_set, context.standing, context.rooms)
         kept = targets({award.rule_id: award.points for award in awards}, earned)
-        moved = {
-            (row["rule_id"], row["reference"]): _Moved(row["points"], row["written_off"])
-            for row in await sql.fetch(_MOVED, event.id)
-        }
-        moves = _moves(awards, kept, moved, local_date(request.recorded_at, policy.zone))
+        moves = await _bring_down(sql, policy, request, event, awards, kept)
     # Restored first: what is taken back finds these points, and is neither owed nor written off for nothing.
     restored = await _restore(sql, policy, request, event, refund_id, rest)
+    await _refund(sql, policy, request, event, refund_id, back, moves, restored)
+
+
+async def take_back_whole(
+    sql: asyncpg.Connection, policy: ProgramPolicy, request: Request, event: Event
+) -> None:
+    """Take back all that is left of an event that is no purchase, as `take_back` does."""
+    awards = [award for award in await _awards(sql, policy, event) if award.points]
+    kept = {award.rule_id: 0 for award in awards}
+    moves = await _bring_down(sql, policy, request, event, awards, kept)
+    await _refund(sql, policy, request, event, new_id(), _NOTHING_BACK, moves, 0)
+
+
+async def _awards(sql: asyncpg.Connection, policy: ProgramPolicy, event: Event) -> list[_Award]:
+    return [_Award(*row) for row in await sql.fetch(_AWARDS, event.id, policy.timezone)]
+
+
+async def _bring_down(
+    sql: asyncpg.Connection,
+    policy: ProgramPolicy,
+    request: Request,
+    event: Event,
+    awards: Sequence[_Award],
+    kept: Mapping[UUID, int],
+) -> list["_Move"]:
+    """Return what brings awards to what they are to keep, after what refunds took so far."""
+    moved = {
+        (row["rule_id"], row["reference"]): _Moved(row["points"], row["written_off"])
+        for row in await sql.fetch(_MOVED, event.id)
+    }
+    return _moves(awards, kept, moved, local_date(request.recorded_at, policy.zone))
+
+
+async def _refund(
+    sql: asyncpg.Connection,
+    policy: ProgramPolicy,
+    request: Request,
+    event: Event,
+    refund_id: UUID,
+    back: Back,
+    moves: Sequence["_Move"],
+    restored: int,
+) -> None:
+    """Write one refund: into the ledger, and beside the awards that it brings down."""
     outcomes = await _post(sql, policy, request, event, refund_id, moves)
     taken = sum(outcome.taken or 0 for outcome in outcomes)
     debt = sum(outcome.debt or 0 for outcome in outcomes)
@@ -245,6 +306,9 @@ async def _post(
     refund_id: UUID,
     moves: Sequence[_Move],
 ) -> list[Outcome]:
+    reason = f"Refund of {event.external_id}"
+    if event.kind is EventKind.REFERRAL:
+        reason = "The friend's first purchase was refunded"
     operations = [
         Operation(
             account_id=event.member_id,
@@ -258,7 +322,7 @@ async def _post(
             expires_on=move.award.expires_on if move.points < 0 else None,
             source="refund",
             source_id=refund_id,
-            reason=f"Refund of {event.external_id}",
+            reason=reason,
         )
         for move in moves
     ]

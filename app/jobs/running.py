@@ -18,6 +18,7 @@ from app.metrics import ERRORS
 from app.outbox import service as outbox
 from app.outbox.consuming import Work, described
 from app.outbox.service import Queue
+from app.referrals.working import credit_members
 from app.tiers.recalculating import recalculate
 from app.tiers.standings import evaluate_members
 from app.transfers.arriving import arrive_members
@@ -34,6 +35,7 @@ SLICES: Mapping[JobName, Slice] = {JobName.RECALCULATE_TIERS: recalculate}
 WORK: Mapping[str, Work] = {
     Queue.EARNING: earn_members,
     Queue.TIERS: evaluate_members,
+    Queue.REFERRALS: credit_members,
     Queue.TRANSFERS: arrive_members,
 }
 """How work of a queue that failed for good is done once more."""

@@ -46,6 +46,7 @@ class NewMember:
         locale: a language tag of BCP 47, such as de-AT, at most 35 characters.
         attributes: a JSON object of at most 16 KiB.
         joined_at: not in the future; None for now.
+        referral_code: of the member who brought them; upper and lower case, spaces and hyphens are the same.
     """
 
     external_id: str
@@ -56,6 +57,7 @@ class NewMember:
     locale: str | None = None
     attributes: dict[str, Any] | None = None
     joined_at: datetime | None = None
+    referral_code: str | None = None
 
 
 def check_new(member: NewMember, problems: Problems, moment: datetime) -> None:

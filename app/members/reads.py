@@ -18,10 +18,12 @@ Found = TypeVar("Found")
 
 LONGEST_SEARCH = 320
 
-COLUMNS = (
+GIVEN_COLUMNS = (
     "id, program_id, external_id, email, phone, name, birthday, locale, attributes, status, "
     "joined_at, created_at, updated_at"
 )
+COLUMNS = f"{GIVEN_COLUMNS}, referral_code"
+"""Those that are given, and what the database adds."""
 _QUALIFIED = ", ".join(f"m.{column}" for column in COLUMNS.split(", "))
 
 # No text that starts with a prefix sorts after the prefix and this, the last code point of all.
@@ -65,6 +67,7 @@ class MemberRow:
     joined_at: datetime
     created_at: datetime
     updated_at: datetime
+    referral_code: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,16 @@ from app.errors import ErrorCode, Refused, UserError, refuse
 from app.ids import new_id
 from app.members.inputs import PROFILE, MemberStatus, NewMember, check_new, check_profile
 from app.members.models import Member
-from app.members.reads import COLUMNS, MemberRef, MemberRow, find_members
+from app.members.reads import COLUMNS, GIVEN_COLUMNS, MemberRef, MemberRow, find_members
+from app.referrals.enrolling import Bringing, find_referrers, record_referrals, record_self_referrals
 from app.validation import INTEGRITY_ERRORS, Problems, violated_constraint
 
 CHANGEABLE = (*PROFILE, "status")
 """What can be changed of a member."""
 
 _EMAIL_TAKEN = UserError(ErrorCode.ALREADY_EXISTS, "Another member has this e-mail address.", ("email",))
+
+_NO_SUCH_CODE = UserError(ErrorCode.NOT_FOUND, "No member has this referral code.", ("referral_code",))
 
 MAX_BATCH = 1000
 
@@ -33,7 +36,7 @@ MAX_BATCH = 1000
 # counts from there.
 _ENROLL = f"""
 WITH added AS (
-    INSERT INTO member ({COLUMNS})
+    INSERT INTO member ({GIVEN_COLUMNS})
     SELECT t.id, $1, t.external_id, t.email, t.phone, t.name, t.birthday, t.locale, t.attributes, 'ACTIVE',
         t.joined_at, $2, $2
     FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::date[], $9::text[],
@@ -62,14 +65,16 @@ class Enrolled:
 async def enroll_member(program_id: UUID, member: NewMember) -> tuple[MemberRow, bool]:
     """Add a member with an account; the same external id again answers with who is there.
 
-    The account holds what rules pay for joining, and for telling all about oneself, at once.
+    The account holds what rules pay for joining, and for telling all about oneself, at once. Who gives a
+    friend's referral code was brought by that friend: a worker sees to what becomes of it. Members who were
+    there before were brought by nobody; with their own code that is kept as a referral that was rejected.
 
     Returns:
         The member, and whether they were there before: then nothing was changed.
 
     Raises:
-        Refused: INVALID with everything that is wrong, or ALREADY_EXISTS for the e-mail address of
-            another member.
+        Refused: INVALID with everything that is wrong, NOT_FOUND for a referral code that nobody has, or
+            ALREADY_EXISTS for the e-mail address of another member.
     """
     (enrolled,) = await enroll_members(program_id, [member])
     if enrolled.member is None:
@@ -87,26 +92,20 @@ async def enroll_members(program_id: UUID, members: Sequence[NewMember]) -> list
     moment = clock.now()
     outcomes = [_checked(member, moment) for member in members]
     # In one order for everybody, so that two batches do not wait for each other.
-    good = sorted(
+    sound = sorted(
         (n for n, outcome in enumerate(outcomes) if not outcome.errors), key=lambda n: members[n].external_id
     )
-    if not good:
+    if not sound:
         return outcomes
 
     earned: list[Earned] = []
 
     async def enroll() -> None:
-        rows = [
-            (
-                new_id(),
-                m.external_id,
-                *(getattr(m, name) for name in PROFILE[:-1]),
-                m.attributes or {},
-                m.joined_at or moment,
-            )
-            for m in (members[n] for n in good)
-        ]
         async with transaction() as sql:
+            codes = {n: code for n in sound if (code := members[n].referral_code) is not None}
+            referrers = await find_referrers(sql, program_id, codes)
+            good = [n for n in sound if n not in codes or n in referrers]
+            rows = [_row(members[n], moment) for n in good]
             found = await sql.fetch(_ENROLL, program_id, moment, *map(list, zip(*rows, strict=True)))
             added = {row["id"]: MemberRow(*row[:-1]) for row in found}
             others = [n for n, row in zip(good, rows, strict=True) if row[0] not in added]
@@ -118,6 +117,17 @@ async def enroll_members(program_id: UUID, members: Sequence[NewMember]) -> list
             if found:
                 version = found[0]["rules_version"]
                 earned[:] = await record_enrolments(sql, program_id, version, list(added.values()), moment)
+            pairs = [(n, row[0]) for n, row in zip(good, rows, strict=True) if row[0] in added]
+            brought = [Bringing(referrers[n], member) for n, member in pairs if n in referrers]
+            await record_referrals(sql, program_id, brought, moment)
+            own = {
+                known.id
+                for n, known in zip(others, there, strict=True)
+                if known and referrers.get(n) == known.id
+            }
+            await record_self_referrals(sql, program_id, own, moment)
+        for n in codes.keys() - referrers.keys():
+            outcomes[n] = Enrolled(errors=(_NO_SUCH_CODE,))
         for n, row in zip(good, rows, strict=True):
             if row[0] in added:
                 outcomes[n] = Enrolled(added[row[0]])
@@ -127,6 +137,17 @@ async def enroll_members(program_id: UUID, members: Sequence[NewMember]) -> list
     await retrying(enroll)
     count(earned)
     return outcomes
+
+
+def _row(member: NewMember, moment: datetime) -> tuple[Any, ...]:
+    """Return a member as they are written."""
+    return (
+        new_id(),
+        member.external_id,
+        *(getattr(member, name) for name in PROFILE[:-1]),
+        member.attributes or {},
+        member.joined_at or moment,
+    )
 
 
 def _checked(member: NewMember, moment: datetime) -> Enrolled:
