@@ -1,6 +1,7 @@
 """The place that these tests disturb: one for each process of pytest, put in order before each test."""
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ async def place(shared_place: Place) -> Place:
     for server in (shared_place.postgres, shared_place.redis):
         await shared_place.bring_back(server)
     for worker in shared_place.workers[1:]:
+        worker.process.send_signal(signal.SIGCONT)
         worker.kill()
     del shared_place.workers[1:]
     for child in (shared_place.api, shared_place.worker):
@@ -38,7 +40,7 @@ async def place(shared_place: Place) -> Place:
         # Jobs of workers that were killed stay there until arq takes them for lost.
         await redis.flushall()
     await until(shared_place.is_ready, START_SECONDS, "the API is ready")
-    await until(shared_place.worker_is_up, START_SECONDS, "the worker is up")
+    await shared_place.lane(shared_place.worker)
     return shared_place
 
 

@@ -151,10 +151,11 @@ class Place:
                 os.kill(server.pid, signal.SIGCONT)
             server.stop()
 
-    def add_worker(self) -> Child:
-        """Start one more worker."""
+    def add_worker(self, queues: str = "") -> Child:
+        """Start one more worker, of some queues or of all."""
+        arguments = ["work", "--queues", queues] if queues else ["work"]
         worker = Child(
-            ["work"], self.folder, self.environment, self.folder / f"worker-{len(self.workers)}.txt"
+            arguments, self.folder, self.environment, self.folder / f"worker-{len(self.workers)}.txt"
         )
         self.workers.append(worker)
         return worker
@@ -183,6 +184,16 @@ class Place:
         """Return whether a worker is connected to the database."""
         async with self.sql() as sql:
             return bool(await sql.fetchval(_CONNECTED))
+
+    async def lane(self, worker: Child) -> str:
+        """Wait until a worker is there, and return the name of its lanes."""
+
+        async def found() -> str | None:
+            async with self.sql() as sql:
+                worker_id = await sql.fetchval(_WORKER, worker.pid)
+                return worker_id.hex if worker_id else None
+
+        return str(await until(found, START_SECONDS, "the worker says that it is there"))
 
     @asynccontextmanager
     async def sql(self) -> AsyncIterator[asyncpg.Connection]:
@@ -242,6 +253,7 @@ class Place:
         return monotonic()
 
 
+_WORKER = "SELECT id FROM worker WHERE host LIKE '%:' || $1::integer ORDER BY started_at DESC LIMIT 1"
 _CONNECTED = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'laurel-worker'"
 
 

@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 from types import SimpleNamespace
-from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
 
 from app.outbox.service import LEASE, Queue
 from app.settings import Settings
 from tests.trust.books import check, drained, report
 from tests.trust.place import Place, until
 from tests.trust.tills import Shop
+from workers import main
 from workers.main import _close
 from workers.queue import connect, queue_name
 
@@ -53,23 +56,33 @@ async def blocked(place: Place, query: str, count: int = 1) -> None:
         await until(stands_still, 8, f"the worker waits for a lock in {query}", every=0.005)
 
 
-async def batches(place: Place) -> list[Any]:
+async def batches(place: Place) -> list[str]:
     async with place.sql() as sql:
-        return [row["batch"] for row in await sql.fetch(_BATCHES)]
+        return [row["batch"].hex for row in await sql.fetch(_BATCHES)]
 
 
-async def deliver(place: Place, batch: Any, name: str) -> None:
-    """Send a batch to the queue again, as a second delivery that arq cannot tell from the first."""
+async def deliver(place: Place, lane: str, batch: str, name: str) -> None:
+    """Tell a worker of a batch again, as a second delivery that arq cannot tell from the first."""
     redis = await connect(Settings(redis_url=place.redis.url()))
     try:
-        await redis.enqueue_job(Queue.EARNING, batch.hex, _job_id=name, _queue_name=queue_name(Queue.EARNING))
+        queue = queue_name(Queue.EARNING, lane)
+        await redis.enqueue_job(Queue.EARNING, batch, _job_id=name, _queue_name=queue)
     finally:
         await redis.aclose(close_connection_pool=True)
 
 
-async def queue_is_empty(place: Place) -> bool:
+async def in_lane(place: Place, lane: str) -> list[str]:
+    """Return the names of the batches in a worker's lane, those under way included."""
     async with place.valkey() as redis:
-        return await redis.zcard(queue_name(Queue.EARNING)) == 0
+        names = await redis.zrange(queue_name(Queue.EARNING, lane), 0, -1)
+    return [name.decode().rpartition(":")[2] for name in names]
+
+
+async def lane_is_empty(place: Place, lane: str) -> None:
+    async def empty() -> bool:
+        return not await in_lane(place, lane)
+
+    await until(empty, 20, "everything in the lane was dealt with")
 
 
 async def test_a_worker_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_undone_and_nothing_twice(
@@ -89,15 +102,16 @@ async def test_a_worker_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_u
             await blocked(place, query)
             place.worker.kill()
         place.worker.spawn()
-        await until(place.worker_is_up, 20, "the worker is up")
+        await place.lane(place.worker)
     empty = await drained(place, monotonic(), TAKEN_BACK_SECONDS)
     report(shop, f"{KILLS} kills in the middle: drained {empty:.2f} s after the last start")
     await check(place, shop)
 
 
-async def test_a_worker_that_is_killed_between_its_commit_and_the_queue_earns_once(
+async def test_a_worker_is_killed_between_its_commit_and_its_acknowledgement(
     place: Place, shop: Shop
 ) -> None:
+    lane = await place.lane(place.worker)
     async with place.valkey() as redis:
         async with holding(place, shop, _ACCOUNT, shop.members[0]):
             await shop.send(shop.batch(50, shop.members[:2]))
@@ -109,30 +123,57 @@ async def test_a_worker_that_is_killed_between_its_commit_and_the_queue_earns_on
             place.worker.kill()
         finally:
             await redis.execute_command("CLIENT UNPAUSE")
-        assert await redis.zcard(queue_name(Queue.EARNING)) == 1
-        # Nobody waits here for the 40 seconds after which arq takes the job for lost.
-        for key in await redis.keys("arq:in-progress:*"):
-            await redis.delete(key)
+    (batch,) = await in_lane(place, lane)
     place.worker.spawn()
-    await until(lambda: queue_is_empty(place), 20, "the job was done again")
+    lane = await place.lane(place.worker)
+    await deliver(place, lane, batch, "again")
+    await lane_is_empty(place, lane)
     await check(place, shop)
 
 
-async def test_two_workers_with_the_same_batch_at_the_same_time_earn_it_once(
-    place: Place, shop: Shop
-) -> None:
-    place.add_worker()
+async def test_two_workers_get_the_same_batch(place: Place, shop: Shop) -> None:
+    lanes = [await place.lane(worker) for worker in (place.worker, place.add_worker())]
     async with holding(place, shop, _ACCOUNT, shop.members[0]):
         await shop.send(shop.batch(400, shop.members[:3]))
         await blocked(place, "FROM account a JOIN member")
         (batch,) = await batches(place)
-        for n in range(3):
-            await deliver(place, batch, f"again-{n}")
+        for n in range(4):
+            # Twice to the one that has it already would be more than it does at once.
+            await deliver(place, lanes[n % 2], batch, f"again-{n}")
         await blocked(place, "FROM account a JOIN member", count=4)
     await drained(place, monotonic())
-    for n in range(3):
-        await deliver(place, batch, f"afterwards-{n}")
-    await until(lambda: queue_is_empty(place), 20, "all deliveries were dealt with")
+    for n in range(4):
+        await deliver(place, lanes[n % 2], batch, f"afterwards-{n}")
+    for lane in lanes:
+        await lane_is_empty(place, lane)
+    await check(place, shop)
+
+
+async def test_two_workers_of_the_same_queues_share_the_work_and_keep_to_their_own_lanes(
+    place: Place, shop: Shop
+) -> None:
+    workers = [place.worker, place.add_worker()]
+    lanes = [await place.lane(worker) for worker in workers]
+    async with place.valkey() as redis:
+        told: dict[str, set[str]] = {lane: set() for lane in lanes}
+
+        async def listen() -> None:
+            async with redis.monitor() as monitor:
+                async for each in monitor.listen():
+                    command, _, rest = each["command"].partition(" ")
+                    key, _, values = rest.partition(" ")
+                    if command == "ZADD" and key.startswith(queue_name(Queue.EARNING, "")):
+                        told[key.rpartition(":")[2]].add(values.rpartition(":")[2])
+
+        listening = asyncio.create_task(listen())
+        async with shop.busy():
+            await asyncio.sleep(2.5)
+        await drained(place, monotonic())
+        listening.cancel()
+    for worker in workers:
+        assert "events_earned" in worker.log.read_text(), "both do a part"
+    assert all(told.values()), told
+    assert not set.intersection(*told.values()), "no batch was in the lanes of both"
     await check(place, shop)
 
 
@@ -173,7 +214,9 @@ async def test_a_backend_of_the_worker_that_is_terminated_in_a_transaction_is_re
     place.assert_calm(logs)
 
 
-async def test_a_cancellation_that_gets_lost_does_not_hold_up_the_end_of_a_worker() -> None:
+async def test_a_cancellation_that_gets_lost_does_not_hold_up_the_end_of_a_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """asyncio.wait_for loses one now and then before Python 3.12, and redis-py sends within it."""
     lost = 0
 
@@ -185,10 +228,14 @@ async def test_a_cancellation_that_gets_lost_does_not_hold_up_the_end_of_a_worke
             lost += 1
         await asyncio.sleep(60)
 
+    monkeypatch.setattr(main, "_JOB_SECONDS", 0.1)
+    monkeypatch.setattr(main, "_RELAY_SECONDS", 0.1)
     parts = [asyncio.create_task(deaf()) for _ in range(2)]
     await asyncio.sleep(0)
-    worker = SimpleNamespace(allow_pick_jobs=True, tasks={}, close=lambda: asyncio.sleep(0))
+    worker = SimpleNamespace(allow_pick_jobs=True, tasks={"job": parts[1]}, health_check_key="")
+    redis = AsyncMock()
+    redis.zrange.return_value = []
     async with asyncio.timeout(10):
-        await _close(worker, parts)  # type: ignore[arg-type]
+        await _close(redis, [worker], parts[:1], ["lane"])  # type: ignore[list-item]
     assert lost == 2
     assert all(part.cancelled() for part in parts)
