@@ -21,11 +21,13 @@ from app.earning.outcomes import Award, TooManyPoints
 from app.earning.receipts import NO_ROOMS, Context, KeptRooms, encode
 from app.earning.rules import EventKind
 from app.earning.ruleset import NOTHING_MET, Candidate, RuleSet, Standing
-from app.ids import key_id
+from app.earning.telling import Given, points_earned
+from app.ids import key_id, new_id
 from app.ledger.expiry import NEVER
 from app.ledger.operations import MAX_POINTS, EntryKind, Operation
 from app.ledger.service import post, terms
 from app.members.inputs import MemberStatus
+from app.messages.topics import Topic
 from app.metrics import EVENTS_PROCESSED, POINTS_EARNED
 from app.programs.policy import ProgramPolicy
 from app.tiers.policy import TierBasis
@@ -55,6 +57,10 @@ WITH outcome AS ( /* scoped by: account */
 ), spent AS (
     UPDATE earning_budget b SET spent = b.spent + t.points
     FROM unnest($21::uuid[], $22::bigint[]) AS t(rule_id, points) WHERE b.rule_id = t.rule_id
+), told AS (
+    INSERT INTO message (id, program_id, topic, member_id, payload, created_at)
+    SELECT t.id, $10, $26, t.member_id, t.payload, $6
+    FROM unnest($23::uuid[], $24::uuid[], $25::jsonb[]) AS t(id, member_id, payload)
 )
 INSERT INTO award (event_id, rule_id, rule_version, desired, points, remaining, entry_sequence, steps,
     day, available_at, expires_at)
@@ -282,6 +288,9 @@ async def _keep(
         for days in {(each.matures_on, each.expires_on) for each in granted}
     }
     sequences = await _post(sql, policy, granted, moment)
+    told = points_earned(
+        [Given(each.event, each.award, *spans[each.matures_on, each.expires_on]) for each in granted]
+    )
     await sql.execute(
         _KEEP,
         [event.id for event in events],
@@ -306,6 +315,10 @@ async def _keep(
         [spans[each.matures_on, each.expires_on].expires_at for each in granted],
         list(batch.book.by_rule),
         list(batch.book.by_rule.values()),
+        [new_id() for _ in told],
+        [message.member_id for message in told],
+        [message.encoded for message in told],
+        Topic.POINTS_EARNED,
     )
 
 

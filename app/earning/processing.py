@@ -25,7 +25,7 @@ CHUNK = 500
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 _QUEUED = """
-SELECT e.id, e.member_id, e.kind, e.occurred_at, e.amount, e.store_id, /* scoped by: account */
+SELECT e.id, e.member_id, e.external_id, e.kind, e.occurred_at, e.amount, e.store_id, /* scoped by: account */
     e.points_amount,
     CASE WHEN $3 OR e.kind <> 'PURCHASE' OR e.occurred_at < $5 THEN e.body END AS body
 FROM event_queue q JOIN event e ON e.id = q.event_id
@@ -52,7 +52,9 @@ async def _chunk(
     locked = await lock(sql, program_id, members)
     rules = locked.rule_set
     rows = await sql.fetch(_QUEUED, members, CHUNK, rules.looks_at_lines, until, rules.changed_at)
-    events = [Waiting(row["id"], row["member_id"], _facts(row)) for row in rows]
+    events = [
+        Waiting(row["id"], row["member_id"], _facts(row), external_id=row["external_id"]) for row in rows
+    ]
     if not events:
         return []
     earned = await earn(sql, locked, events, clock.now())

@@ -357,7 +357,8 @@ async def _insert_and_earn(
         (_event(each, now) for _, each in fresh), key=lambda event: (event.member_id, event.occurred_at)
     )
     waiting = [
-        Waiting(event.id, event.member_id, event.facts(), _zone(event, batch.zones)) for event in recorded
+        Waiting(event.id, event.member_id, event.facts(), _zone(event, batch.zones), event.external_id)
+        for event in recorded
     ]
     earned = await earn(sql, locked, waiting, now)
     for event, outcome in zip(recorded, earned, strict=True):

@@ -31,6 +31,11 @@ class Message(NamedTuple):
     member_id: UUID | None
     payload: Mapping[str, Any]
 
+    @property
+    def encoded(self) -> bytes:
+        """The payload as JSON; of times in UTC it writes Z, as the API does."""
+        return orjson.dumps(self.payload, option=orjson.OPT_UTC_Z)
+
 
 async def leave(
     sql: asyncpg.Connection, program_id: UUID, messages: Sequence[Message], now: datetime
@@ -44,6 +49,12 @@ async def leave(
     """
     if not messages:
         return
-    topics, members, payloads = zip(*messages, strict=True)
-    encoded = [orjson.dumps(payload) for payload in payloads]
-    await sql.execute(_LEAVE, program_id, [new_id() for _ in messages], topics, members, encoded, now)
+    await sql.execute(
+        _LEAVE,
+        program_id,
+        [new_id() for _ in messages],
+        [message.topic for message in messages],
+        [message.member_id for message in messages],
+        [message.encoded for message in messages],
+        now,
+    )
