@@ -12,6 +12,7 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
     start_http_server,
@@ -40,6 +41,19 @@ POINTS_SPENT = Counter("laurel_points_spent_total", "Points spent on rewards, gi
 REDEMPTIONS = Counter("laurel_redemptions_total", "Steps of redemptions that were done.", ["step"])
 EVENTS_PROCESSED = Counter("laurel_events_processed_total", "Events that were earned or rejected.")
 EVENTS_STORED = Counter("laurel_events_stored_total", "Events that were stored for a worker to earn.")
+WEBHOOK_DELIVERIES = Counter(
+    "laurel_webhook_deliveries_total",
+    "Attempts to deliver messages: delivered, failed (tried again later), given_up (after three days).",
+    ["outcome"],
+)
+WEBHOOKS_DISABLED = Counter(
+    "laurel_webhooks_disabled_total", "Webhooks that were switched off because they failed for so long."
+)
+SOCKETS = Gauge("laurel_sockets", "Open WebSocket connections.", multiprocess_mode="livesum")
+SUBSCRIPTIONS = Gauge("laurel_subscriptions", "Subscriptions under way.", multiprocess_mode="livesum")
+SOCKETS_CLOSED = Counter(
+    "laurel_sockets_closed_total", "WebSocket connections that ended, by the code of the close.", ["code"]
+)
 
 _MAX_OPERATIONS = 200
 _operations: set[str] = set()

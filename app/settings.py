@@ -51,11 +51,26 @@ class Settings(BaseSettings):
     member_rate_limit: str = "600/minute"
     """Requests of one member's tokens."""
 
+    allow_private_webhooks: bool = False
+    """Whether webhooks may go to private addresses, and by plain http."""
+
     max_body_bytes: int = Field(2 * 1024 * 1024, ge=1024)
     max_query_depth: int = Field(12, ge=1)
     max_query_aliases: int = Field(30, ge=1)
     max_query_tokens: int = Field(2000, ge=1)
     request_timeout_seconds: Seconds = 30
+    max_connections: int = Field(5000, ge=1)
+    """WebSocket connections of one process; each takes some 40 KiB."""
+    max_connections_per_key: int = Field(1000, ge=1)
+    """Those of one API key, or of one address whose credential is not known yet."""
+    max_connections_per_member: int = Field(20, ge=1)
+    """Those of one member's tokens."""
+    max_subscriptions: int = Field(20, ge=1)
+    """Operations at a time on one WebSocket connection."""
+    idle_seconds: Seconds = 60
+    """A WebSocket connection on which nothing goes on for so long is closed."""
+    allowed_origins: str = ""
+    """Other origins whose pages may open a WebSocket, such as "https://shop.example", with commas between."""
     fast_executor: bool = True
     """Plan each selection set once; switch it off to run on Strawberry's own executor."""
 

@@ -24,7 +24,19 @@ from app.metrics import ERRORS
 from app.outbox import service as outbox
 from app.outbox.service import Queue
 from app.settings import Settings
-from workers import calendar, earning, jobs, ledger, messages, redemptions, referrals, relay, tiers, transfers
+from workers import (
+    calendar,
+    earning,
+    jobs,
+    ledger,
+    messages,
+    redemptions,
+    referrals,
+    relay,
+    tiers,
+    transfers,
+    webhooks,
+)
 from workers.queue import Job, connect, make_worker, queue_name
 
 log = structlog.get_logger("laurel.worker")
@@ -50,7 +62,7 @@ SWEEPS: Mapping[str, Loop] = {
 
 LOOPS: Mapping[str, Mapping[str, Loop]] = {
     "sweeps": SWEEPS,
-    "messages": {"feed": messages.number_forever},
+    "messages": {"feed": messages.number_forever, "webhooks": webhooks.deliver_forever},
 }
 """What is done again and again, by the name under which a worker can be told to do it."""
 

@@ -22,6 +22,8 @@ from app.referrals.working import credit_members
 from app.tiers.recalculating import recalculate
 from app.tiers.standings import evaluate_members
 from app.transfers.arriving import arrive_members
+from app.webhooks import deliveries as webhooks
+from app.webhooks.retrying import deliver_again
 
 log = structlog.get_logger("laurel.jobs")
 
@@ -135,7 +137,10 @@ async def _end_retry(sql: asyncpg.Connection, job: Job, error: str | None) -> No
 async def _try(failed: FailedJob) -> str | None:
     """Do work that failed; return why it failed again, None when it is done."""
     try:
-        await WORK[failed.queue](failed.program_id, [failed.subject], None)
+        if failed.queue == webhooks.QUEUE:
+            await deliver_again(failed.program_id, failed.payload)
+        else:
+            await WORK[failed.queue](failed.program_id, [failed.subject], None)
     except (*TRANSIENT, Unavailable):
         raise
     except Exception as error:

@@ -103,13 +103,18 @@ CREATE TABLE webhook (
     last_error    text,
     paused_until  timestamptz,
     disabled_at   timestamptz,
+    due_at        timestamptz,
+    backed_up     boolean NOT NULL DEFAULT false,
     lease         uuid,
     leased_until  timestamptz
 ) WITH (fillfactor = 70);
 COMMENT ON COLUMN webhook.topics IS 'What it hears of; empty for everything.';
 COMMENT ON COLUMN webhook.secret IS 'Sealed with the key of the settings.';
 COMMENT ON COLUMN webhook.position IS 'Up to this number of the feed its deliveries have been written.';
-COMMENT ON COLUMN webhook.failures IS 'Slices of deliveries that failed wholly, one after the other.';
+COMMENT ON COLUMN webhook.failures IS 'Messages that failed one after the other, with none that was taken.';
+COMMENT ON COLUMN webhook.due_at IS 'When one of its deliveries is due; NULL: none waits. What is new in the feed comes besides.';
+COMMENT ON COLUMN webhook.backed_up IS 'So many deliveries wait that no more are written.';
+COMMENT ON COLUMN webhook.lease IS 'Whoever delivers it now: one worker at a time.';
 CREATE INDEX webhook_program ON webhook (program_id, id);
 
 CREATE TABLE webhook_delivery (

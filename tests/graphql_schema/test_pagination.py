@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.cursors import decode_cursor, encode_cursor
 from app.errors import Refused
 from app.paging import Key, Page, keyset, make_page, page_result
-from graphql_schema.pagination import connection, decode_cursor, encode_cursor, page_of
+from graphql_schema.pagination import connection, page_of
 
 TYPES = (datetime, UUID)
 instants = st.datetimes(timezones=st.just(UTC))

@@ -1,0 +1,36 @@
+"""Delivering webhooks: a loop of the worker, next to the one that numbers the feed."""
+
+import asyncio
+
+from app.catalog.vault import Vault
+from app.database import TRANSIENT
+from app.errors import Unavailable
+from app.keyring import codes_key
+from app.settings import settings
+from app.webhooks.delivering import Deliverer
+from app.webhooks.sending import Sender
+
+_IDLE_SECONDS = 0.1
+_AWAY_SECONDS = 1.0
+
+
+async def deliver_forever() -> None:
+    """Look for webhooks that have something to be sent ten times a second, until cancelled.
+
+    When it is cancelled, requests that are under way get some seconds, and the leases are given back.
+    """
+    own = settings()
+    vault = Vault(codes_key(own))
+    async with (
+        Sender(allow_private=own.allow_private_webhooks) as sender,
+        Deliverer(sender, vault) as deliverer,
+    ):
+        while True:
+            try:
+                begun = await deliverer.begin()
+            except (*TRANSIENT, Unavailable):
+                # What is being delivered goes on meanwhile; the database's own line says why.
+                await asyncio.sleep(_AWAY_SECONDS)
+                continue
+            if not begun:
+                await asyncio.sleep(_IDLE_SECONDS)
