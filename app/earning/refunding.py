@@ -25,6 +25,8 @@ from app.ids import content_hash, new_id
 from app.members.reads import MemberRef, find_states
 from app.metrics import POINTS_TAKEN_BACK
 from app.money import MINOR_DIGITS, trim
+from app.outbox import service as outbox
+from app.outbox.service import Queue
 from app.programs.policy import ProgramPolicy
 from app.redemptions.expiring import check_run_out, releasing
 from app.validation import Problems
@@ -250,6 +252,8 @@ async def _run(request: Request, until: datetime, work: _Work) -> Refunded:
             await check_run_out(sql, request.program_id, request.member_id, clock.now())
             await _announce(sql, request)
             await work(sql, locked.rule_set.policy)
+            if locked.rule_set.can_climb:
+                await outbox.leave(sql, Queue.TIERS, request.program_id, [request.member_id], clock.now())
             if request.unmatched:
                 await sql.execute(
                     "UPDATE refund_request SET unmatched = $3 WHERE program_id = $1 AND id = $2",

@@ -166,7 +166,8 @@ async def test_an_update_changes_what_it_names() -> None:
     ):
         changed = await update_tier(program.id, gold.id, change)
         assert changed.updated_at > gold.updated_at
-        gold = replace(gold, **change, updated_at=changed.updated_at, factors=changed.factors)  # type: ignore[arg-type]
+        histories = {"factors": changed.factors, "thresholds": changed.thresholds}
+        gold = replace(gold, **change, updated_at=changed.updated_at, **histories)  # type: ignore[arg-type]
         assert changed == gold
     assert await get_tiers(program.id) == [gold]
 
