@@ -54,6 +54,8 @@ class RequestLog:
             elif kind == "websocket.accept":
                 status = 101
                 message["headers"] = [*(message.get("headers") or ()), header]
+            elif kind == "websocket.http.response.start":
+                status = message["status"]
             elif kind == "websocket.close":
                 status = status or 403
             await send(message)

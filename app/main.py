@@ -1,4 +1,4 @@
-"""The ASGI application: everything that answers over HTTP, put together."""
+"""The ASGI application: everything that answers over HTTP and WebSockets, put together."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -7,11 +7,11 @@ from functools import partial
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from app import database
 from app.access.authenticate import Authenticator
-from app.access.gate import request_gate
+from app.access.gate import Gate, request_gate
 from app.access.principal import Principal
 from app.access.rate_limit import RateLimiter
 from app.access.tokens import MemberTokens
@@ -21,6 +21,8 @@ from app.earning.recording import record_now
 from app.health import Health
 from app.http import RequestLog
 from app.keyring import admin_key, codes_key, secret_key
+from app.live.hints import Publisher
+from app.live.hub import Hub
 from app.metrics import observe
 from app.redemptions.taking import take
 from app.settings import Settings
@@ -29,6 +31,8 @@ from app.stores.codes import CheckInCodes
 from app.web.static import graphiql_page, web_routes
 from graphql_schema.context import Context, Services, make_context
 from graphql_schema.root import laurel_schema
+from graphql_schema.running import Runner
+from graphql_schema.sockets import Sockets
 from graphql_schema.view import GraphQLView
 
 
@@ -46,7 +50,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     vault = Vault(codes_key(settings))
     recorder = Coalescer(record_now, "recording")
     redeemer = Coalescer(partial(take, vault=vault), "redeeming")
-    services = Services(tokens, recorder, redeemer, CheckInCodes(secret), vault)
+    hub = Hub(settings)
+    services = Services(tokens, recorder, redeemer, CheckInCodes(secret), vault, hub)
     health = Health(settings)
 
     def context(request: HTTPConnection, principal: Principal) -> Context:
@@ -60,13 +65,18 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await stack.enter_async_context(authenticator)
             await stack.enter_async_context(limiter)
             await stack.enter_async_context(health)
+            await stack.enter_async_context(Publisher(settings))
+            await stack.enter_async_context(hub)
+            await stack.enter_async_context(sockets)
             for coalescer in (recorder, redeemer):
                 await coalescer.start()
                 stack.push_async_callback(coalescer.stop)
             yield
 
+    schema = laurel_schema(settings)
+    sockets = Sockets(Runner(schema, settings, observe), Gate(authenticator, limiter), context, settings)
     view = GraphQLView(
-        laurel_schema(settings),
+        schema,
         authenticate=request_gate(authenticator, limiter),
         context=context,
         settings=settings,
@@ -77,6 +87,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         routes=[
             Route("/", RedirectResponse("/graphql")),
             Route("/graphql", view),
+            WebSocketRoute("/graphql", sockets),
             *health.routes(),
             *web_routes(),
         ],

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 20
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
+# A peer that does not answer a ping within as long again is gone.
+_PING_SECONDS = 20
 _STARTUP_FAILED = 3
 
 
@@ -55,7 +57,12 @@ def serve(settings: Settings, *, processes: int = 1) -> None:
         workers=processes,
         loop="uvloop",
         http="httptools",
-        ws="auto",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
+        # Messages are small, and a compressor for each connection is not.
+        ws_per_message_deflate=False,
+        ws_ping_interval=_PING_SECONDS,
+        ws_ping_timeout=_PING_SECONDS,
         log_config=None,
         access_log=False,
         server_header=False,

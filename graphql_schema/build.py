@@ -1,11 +1,13 @@
 """How the schema is put together and run: the same way for the product, the export and the tests."""
 
-from collections.abc import Callable, Iterable
-from functools import wraps
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from functools import partial, wraps
+from inspect import isawaitable
 from typing import Any
 
 from graphql import ExecutionResult as CoreExecutionResult
-from graphql import GraphQLError, execute
+from graphql import GraphQLError, execute, subscribe
 from strawberry import Schema
 from strawberry.exceptions import MissingQueryError
 from strawberry.execution import optimized_is_awaitable
@@ -125,6 +127,56 @@ class LaurelSchema(Schema):
         if result.data is None and not any(error.path for error in public):
             return PreExecutionError(data=None, errors=public)
         return ExecutionResult(result.data, public)
+
+    async def events(
+        self,
+        query: str,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any | None = None,
+        operation_name: str | None = None,
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """Run a subscription and give its results, errors included, each with `extensions.code`.
+
+        Where it cannot begin, or cannot go on, the last thing is a PreExecutionError.
+
+        Raises:
+            CannotGetOperationTypeError: the document has no such operation, or several and no name.
+            InvalidOperationTypeError: the operation is no subscription.
+        """
+        prepared = self.documents.prepare(query)
+        operation, errors = self._admit(
+            prepared, operation_name, (OperationType.SUBSCRIPTION,), variable_values, context_value
+        )
+        if operation is None:
+            yield PreExecutionError(data=None, errors=errors)
+            return
+        request_id = getattr(context_value, "request_id", None)
+        told = partial(public_errors, operation=operation.name, request_id=request_id)
+        options: dict[str, Any] = {"plans": operation.plans} if self._fast else {}
+        try:
+            stream: Any = subscribe(
+                self._schema,
+                prepared.document,  # type: ignore[arg-type]
+                context_value=context_value,
+                variable_values=variable_values,
+                operation_name=operation_name,
+                executor_class=self.execution_context_class,
+                is_awaitable=optimized_is_awaitable,
+                **options,
+            )
+            if isawaitable(stream):
+                stream = await stream
+            if isinstance(stream, CoreExecutionResult):
+                yield PreExecutionError(data=None, errors=told(stream.errors or []))
+                return
+            async with aclosing(stream):
+                async for result in stream:
+                    yield ExecutionResult(result.data, told(result.errors) if result.errors else None)
+                    if isinstance(context_value, Context):
+                        # What one event has loaded may have changed by the next.
+                        context_value.loaders.clear()
+        except Exception as error:
+            yield PreExecutionError(data=None, errors=told([GraphQLError(str(error), original_error=error)]))
 
     def execute_sync(self, *args: Any, **kwargs: Any) -> ExecutionResult:
         """Run an operation without a loop, as introspection needs it; else as `execute`."""

@@ -16,6 +16,7 @@ from app.catalog.vault import Vault
 from app.coalescing import Coalescer
 from app.earning.events import Incoming
 from app.earning.recording import Recorded
+from app.live.hub import Hub
 from app.redemptions.inputs import Wanted
 from app.redemptions.taking import Taken
 from app.stores.codes import CheckInCodes
@@ -33,6 +34,7 @@ class Services:
     redeemer: Coalescer[Wanted, Taken]
     codes: CheckInCodes
     vault: Vault
+    hub: Hub
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from graphql_schema.credentials import ApiKey, CredentialMutations, CredentialQu
 from graphql_schema.earning import Award
 from graphql_schema.events import Event, EventQueries
 from graphql_schema.giveaways import GiveawayMutations
+from graphql_schema.jobs import FailedJob, Job, JobMutations, JobQueries
 from graphql_schema.ledger import LedgerEntry, LedgerMutations
 from graphql_schema.members import Member, MemberMutations, MemberQueries
 from graphql_schema.nodes import NodeQueries
@@ -22,6 +23,7 @@ from graphql_schema.programs import Program, ProgramMutations, ProgramQueries
 from graphql_schema.recording import RecordingMutations
 from graphql_schema.redeeming import RedemptionMutations
 from graphql_schema.redemptions import Redemption, RedemptionQueries
+from graphql_schema.referrals import Referral, ReferralQueries
 from graphql_schema.refunding import RefundMutations
 from graphql_schema.refunds import Refund
 from graphql_schema.rule_changes import RuleMutations
@@ -29,8 +31,10 @@ from graphql_schema.rules import EarningRule, RuleQueries
 from graphql_schema.simulation import SimulationQueries
 from graphql_schema.statements import StatementQueries
 from graphql_schema.stores import Store, StoreMutations, StoreQueries
+from graphql_schema.subscriptions import Subscription
 from graphql_schema.tiers import Tier, TierMutations, TierQueries
 from graphql_schema.transfers import TransferMutations
+from graphql_schema.webhooks import Webhook, WebhookMutations, WebhookQueries
 
 
 def _merged(name: str, description: str, parts: tuple[type, ...]) -> type:
@@ -56,8 +60,11 @@ Query = _merged(
         CampaignQueries,
         CatalogQueries,
         RedemptionQueries,
+        ReferralQueries,
         PointsPaymentQueries,
         StatementQueries,
+        JobQueries,
+        WebhookQueries,
     ),
 )
 Mutation = _merged(
@@ -79,6 +86,8 @@ Mutation = _merged(
         RedemptionMutations,
         GiveawayMutations,
         TransferMutations,
+        JobMutations,
+        WebhookMutations,
     ),
 )
 NODES: tuple[type, ...] = (
@@ -95,9 +104,13 @@ NODES: tuple[type, ...] = (
     Campaign,
     Reward,
     Redemption,
+    Referral,
+    Job,
+    FailedJob,
+    Webhook,
 )
 
 
 def laurel_schema(settings: Settings | None = None) -> LaurelSchema:
     """Return the product's schema; without settings with the usual limits."""
-    return build_schema(Query, Mutation, types=NODES, settings=settings)
+    return build_schema(Query, Mutation, Subscription, types=NODES, settings=settings)

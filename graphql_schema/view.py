@@ -1,7 +1,5 @@
 """GraphQL over HTTP: what comes in as bytes, what goes out as bytes, and under which status."""
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -9,14 +7,12 @@ from urllib.parse import parse_qsl
 
 import orjson
 import structlog
-from graphql import GraphQLError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from strawberry.asgi import GraphQL
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
@@ -28,6 +24,15 @@ from graphql_schema.build import LaurelSchema
 from graphql_schema.context import Context, make_context
 from graphql_schema.errors import INTERNAL, TIMEOUT, UNAVAILABLE, unexpected
 from graphql_schema.guard import FORBIDDEN, UNAUTHENTICATED
+from graphql_schema.running import (
+    MalformedRequest,
+    Observe,
+    Runner,
+    checked,
+    dumps,
+    outcome_of,
+    told_to_the_log,
+)
 
 GRAPHQL_JSON = "application/graphql-response+json"
 PLAIN_JSON = "application/json"
@@ -131,21 +136,10 @@ def _from_query_string(query_string: bytes) -> dict[str, Any]:
 
 
 def _checked(payload: Any) -> dict[str, Any]:
-    if isinstance(payload, list):
-        raise _RefusedError(_REQUEST_ERROR, "Send one operation; batches are not supported.")
-    if not isinstance(payload, dict):
-        raise _RefusedError(_REQUEST_ERROR, "The body must be a JSON object.")
-    for name, types, what in (
-        ("query", str, "a string"),
-        ("operationName", str, "a string"),
-        ("variables", dict, "an object"),
-        ("extensions", dict, "an object"),
-    ):
-        if payload.get(name) is not None and not isinstance(payload[name], types):
-            raise _RefusedError(_REQUEST_ERROR, f"{name} must be {what}.")
-    if not payload.get("query"):
-        raise _RefusedError(_REQUEST_ERROR, "Send a document as query.")
-    return payload
+    try:
+        return checked(payload)
+    except MalformedRequest as malformed:
+        raise _RefusedError(_REQUEST_ERROR, str(malformed)) from None
 
 
 class GraphQLView(GraphQL[Context, None]):
@@ -169,23 +163,18 @@ class GraphQLView(GraphQL[Context, None]):
         context: Callable[[Request, Principal], Context] = make_context,
         settings: Settings | None = None,
         ide: Callable[[], Response] | None = None,
-        observe: Callable[[str | None, str, float], None] = lambda operation, outcome, seconds: None,
+        observe: Observe = lambda operation, outcome, seconds: None,
     ) -> None:
-        super().__init__(schema, graphql_ide=None, subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,))
-        self._laurel = schema
+        super().__init__(schema, graphql_ide=None)
+        self._runner = Runner(schema, settings, observe)
         self._authenticate = authenticate
         self._make_context = context
         self._ide = ide
-        self._observe = observe
         self._max_body_bytes = settings.max_body_bytes if settings else 2 * 1024 * 1024
-        self._timeout_seconds = settings.request_timeout_seconds if settings else 30.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            # There is nothing to subscribe to yet: closing before accepting refuses the handshake.
-            await send({"type": "websocket.close", "code": 1008})
-            return
+        assert scope["type"] == "http", "graphql_schema/sockets.py takes the others"
         headers = _headers(scope)
         accept = headers.get(b"accept", b"").decode("latin-1")
         if self._ide and scope["method"] == "GET" and "text/html" in accept and not scope["query_string"]:
@@ -224,18 +213,12 @@ class GraphQLView(GraphQL[Context, None]):
             payload = _checked(_loads(await _body(headers, receive, self._max_body_bytes), "body"))
         context = self._make_context(request, principal)
         allowed = _QUERIES if method == "GET" else _QUERIES_AND_MUTATIONS
-        started = time.perf_counter()
         result = await self._run(payload, context, allowed)
-        outcome = "ok" if not result.errors else str((result.errors[0].extensions or {}).get("code"))
-        operation = self._operation_name(payload)
-        self._observe(operation, outcome, time.perf_counter() - started)
-        _tell_the_log(principal, operation, outcome, result.data)
+        told = told_to_the_log(
+            principal, self._runner.operation_name(payload), outcome_of(result.errors), result.data
+        )
+        structlog.contextvars.bind_contextvars(**told)
         return self._encoded(result, media)
-
-    def _operation_name(self, payload: Mapping[str, Any]) -> str | None:
-        # The document is in the cache: it has just been run.
-        operation = self._laurel.documents.prepare(payload["query"]).operation(payload.get("operationName"))
-        return None if operation is None else operation.name
 
     async def _principal(self, request: Request) -> Principal:
         try:
@@ -259,18 +242,7 @@ class GraphQLView(GraphQL[Context, None]):
         self, payload: Mapping[str, Any], context: Context, allowed: frozenset[OperationType]
     ) -> ExecutionResult:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._laurel.execute(
-                    payload["query"],
-                    variable_values=payload.get("variables"),
-                    context_value=context,
-                    operation_name=payload.get("operationName"),
-                    allowed_operation_types=allowed,
-                    operation_extensions=payload.get("extensions"),
-                )
-        except TimeoutError:
-            message = f"The operation took more than {self._timeout_seconds:g} seconds and was stopped."
-            return ExecutionResult(None, [GraphQLError(message, extensions={"code": TIMEOUT})])
+            return await self._runner.run(payload, context, allowed)
         except CannotGetOperationTypeError as error:
             reason = error.as_http_error_reason().rstrip(".")
             raise _RefusedError(_REQUEST_ERROR, f"{reason}.") from None
@@ -279,44 +251,20 @@ class GraphQLView(GraphQL[Context, None]):
                 raise _RefusedError(
                     405, "Send mutations with POST.", "METHOD_NOT_ALLOWED", allow="POST"
                 ) from None
-            raise _RefusedError(_REQUEST_ERROR, "Subscriptions are not answered over HTTP.") from None
+            raise _RefusedError(
+                _REQUEST_ERROR, "Subscriptions are answered over a WebSocket: graphql-transport-ws."
+            ) from None
 
     def _encoded(self, result: ExecutionResult, media: str) -> tuple[int, bytes, Headers]:
         errors = result.errors
         if not errors:
-            return 200, self._dumps({"data": result.data}), []
+            return 200, dumps({"data": result.data}), []
         body: dict[str, Any] = {"errors": [error.formatted for error in errors]}
         # Without data nothing ran; null data means that an error went all the way up.
         if result.data is not None or any(error.path for error in errors):
-            return 200, self._dumps({"data": result.data, **body}), []
+            return 200, dumps({"data": result.data, **body}), []
         code = str((errors[0].extensions or {}).get("code"))
         status = _STATUSES.get(code, _REQUEST_ERROR)
         if code == UNAUTHENTICATED:
             return status, orjson.dumps(body), [(b"www-authenticate", b"Bearer")]
         return (status if media == GRAPHQL_JSON else 200), orjson.dumps(body), []
-
-    @staticmethod
-    def _dumps(body: dict[str, Any]) -> bytes:
-        try:
-            return orjson.dumps(body)
-        except TypeError as error:
-            # A scalar gave away what JSON cannot say: ours to mend, so it is masked and logged.
-            masked = unexpected(error).formatted
-            return orjson.dumps({"data": None, "errors": [masked]})
-
-
-def _tell_the_log(
-    principal: Principal, operation: str | None, outcome: str, data: Mapping[str, Any] | None
-) -> None:
-    """Add to the request's log line what an HTTP status does not tell: who asked for what, and its errors."""
-    told: dict[str, Any] = {"credential": principal.credential}
-    if principal.program_id is not None:
-        told["program"] = str(principal.program_id)
-    if operation is not None:
-        told["operation"] = operation
-    if outcome != "ok":
-        told["outcome"] = outcome
-    payloads = [each for each in (data or {}).values() if isinstance(each, dict)]
-    if user_errors := sum(len(payload.get("userErrors") or ()) for payload in payloads):
-        told["user_errors"] = user_errors
-    structlog.contextvars.bind_contextvars(**told)

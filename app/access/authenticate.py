@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import time
+from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Self
@@ -86,6 +87,18 @@ class Authenticator:
         if principal.member_id is None:
             self._last_use.note(principal)
         return principal
+
+    def ends_at(self, header: str) -> datetime | None:
+        """Return when (UTC) a credential ends by itself: a member token does, an API key does not.
+
+        Args:
+            header: the Authorization header that `authenticate` has just accepted.
+
+        Raises:
+            InvalidCredential: it has ended since.
+        """
+        token = _bearer(header)
+        return None if token.count(".") != 2 else self._tokens.verify(token).expires_at
 
     async def _look(self, token: str, digest: bytes) -> Principal:
         if looks_like_key(token):

@@ -4,8 +4,8 @@ Whoever shows something live looks into PostgreSQL when a hint comes, and every 
 """
 
 import asyncio
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Collection, Iterable
+from typing import Any, Self
 from uuid import UUID
 
 import structlog
@@ -45,8 +45,7 @@ class Publisher:
         global _publisher
         _publisher = None
         assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancelled([self._task])
         await self._redis.aclose()
 
     def add(self, ids: Iterable[UUID]) -> None:
@@ -67,6 +66,19 @@ class Publisher:
             except (RedisError, OSError) as error:
                 log.warning("hints_dropped", hints=len(ids), error=repr(error))
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and wait until they have ended.
+
+    Once is not enough: redis-py sends within asyncio.wait_for, which before Python 3.12 loses a
+    cancellation that arrives as the sending ends.
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=1)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 _publisher: Publisher | None = None

@@ -18,6 +18,7 @@ from app.access.tokens import MemberTokens
 from app.catalog.vault import Vault
 from app.coalescing import Coalescer
 from app.earning.recording import record_now
+from app.live.hub import Hub
 from app.programs.service import create_program
 from app.redemptions.taking import take
 from app.stores.codes import CheckInCodes
@@ -30,7 +31,7 @@ VARIABLE = re.compile(r"\$(\w+):")
 
 
 @pytest.fixture
-async def context():
+async def context(settings):
     program, _ = await create_program(dataclasses.replace(demo.PROGRAM, slug=f"readme-{uuid4().hex[:12]}"))
     vault = Vault("secret")
     await demo.fill(program, vault)
@@ -40,7 +41,9 @@ async def context():
     await redeemer.start()
     yield lambda: Context(
         Principal(PrincipalKind.API_KEY, "readme", PROGRAM_SCOPES, program.id),
-        maybe_services=Services(MemberTokens("secret"), recorder, redeemer, CheckInCodes("secret"), vault),
+        maybe_services=Services(
+            MemberTokens("secret"), recorder, redeemer, CheckInCodes("secret"), vault, Hub(settings)
+        ),
     )
     await recorder.stop()
     await redeemer.stop()

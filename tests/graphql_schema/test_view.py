@@ -276,17 +276,6 @@ async def test_a_client_that_leaves_is_not_answered() -> None:
     assert sent == []
 
 
-async def test_sockets_are_refused_while_there_is_nothing_to_subscribe_to() -> None:
-    view = GraphQLView(SCHEMA, authenticate=authenticate)
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await view({"type": "websocket"}, lambda: asyncio.sleep(0), send)  # type: ignore[arg-type, return-value]
-    assert sent == [{"type": "websocket.close", "code": 1008}]
-
-
 async def test_loaders_live_as_long_as_their_request() -> None:
     async def load(context: Context, keys: list[int]) -> list[int]:
         return [key * 2 for key in keys]
