@@ -10,7 +10,7 @@ import msgspec
 from app import clock
 from app.database import transaction
 from app.earning.exact import plural
-from app.errors import ErrorCode, Refused, refuse
+from app.errors import ErrorCode, refuse
 from app.idempotency import check_key, claim
 from app.ids import content_hash, key_id, new_id, to_global_id
 from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Outcome, Status
@@ -30,6 +30,8 @@ from app.validation import Problems
 
 SOURCE = "transfer"
 """What the entries of transfers name as their source."""
+
+_NOBODY = "There is no such member."
 
 # Each lot's last day of use goes along.
 _SEND = """
@@ -83,7 +85,8 @@ async def send(program_id: UUID, sending: Sending) -> Sent:
     Raises:
         Refused: for `from`, `to`, `points` and `idempotency_key`: bad input (every reason), NOT_FOUND,
             NOT_ELIGIBLE for somebody who is not active, INSUFFICIENT_POINTS, or IDEMPOTENCY_CONFLICT. A
-            member's own token is told of a receiver who is not active that there is none.
+            member's own token is told of a receiver who is not active that there is none, and of neither
+            unless the sender has the points.
         Unavailable: the database stayed away or busy; nothing was done.
     """
     problems = Problems()
@@ -96,66 +99,75 @@ async def send(program_id: UUID, sending: Sending) -> Sent:
             sender, receiver = await _find(sql, program_id, sending)
             replayed = await _claim(sql, program_id, sending, sender, receiver)
             members = await lock_members(sql, program_id, [sender.id])
+            now = members.moment
             if not replayed:
-                _check_active("sender", members.standings[sender.id].status, "from")
+                standing = members.standings[sender.id]
+                _check_active("sender", standing.status, "from")
+                await check_run_out(sql, program_id, sender.id, now)
+                if sending.caller is not None and (receiver is None or _is_hidden(receiver)):
+                    # Only who could have sent the points learns that there is nobody to get them.
+                    _check_points(standing.available, sending.points)
+                    raise refuse(ErrorCode.NOT_FOUND, _NOBODY, "to", sending.receiver.field)
+                assert receiver is not None
                 _check_active("receiver", receiver.status, "to")
-                await check_run_out(sql, program_id, sender.id, members.moment)
-            operation = _spend(sending, sender, receiver, members.moment)
-            (outcome,) = await apply(sql, terms(members.grounds.policy, members.moment), [operation])
-            sequence = _sequence(outcome, sending.points)
+            assert receiver is not None
+            operation = _spend(sending, sender, receiver, now)
+            (outcome,) = await apply(sql, terms(members.grounds.policy, now), [operation])
+            if outcome.status is Status.INSUFFICIENT:
+                _check_points(outcome.available or 0, sending.points)
+            assert outcome.status in (Status.APPLIED, Status.REPLAYED), outcome
+            assert outcome.sequence is not None
             if not replayed:
                 await _leave(sql, sending, receiver, operation, outcome)
-            return Sent(sender, sequence, replayed)
+            return Sent(sender, outcome.sequence, replayed)
 
     return await releasing(work)
 
 
-async def _find(sql: asyncpg.Connection, program_id: UUID, sending: Sending) -> tuple[MemberRow, MemberRow]:
-    """Return the sender and the receiver.
+async def _find(
+    sql: asyncpg.Connection, program_id: UUID, sending: Sending
+) -> tuple[MemberRow, MemberRow | None]:
+    """Return the sender and the receiver; where a member's token names nobody as that, None.
 
     Raises:
         Refused: there is no such member, or they are the same.
     """
     sender, receiver = await find_members(sql, program_id, [sending.sender, sending.receiver])
     problems = Problems()
-    for found, ref, field in ((sender, sending.sender, "from"), (receiver, sending.receiver, "to")):
-        if found is None:
-            problems.add("There is no such member.", field, ref.field, code=ErrorCode.NOT_FOUND)
+    if sender is None:
+        problems.add(_NOBODY, "from", sending.sender.field, code=ErrorCode.NOT_FOUND)
+    if receiver is None and sending.caller is None:
+        problems.add(_NOBODY, "to", sending.receiver.field, code=ErrorCode.NOT_FOUND)
     problems.refuse_any()
     assert sender is not None
-    assert receiver is not None
-    if sender.id == receiver.id:
+    if receiver is not None and sender.id == receiver.id:
         raise refuse(ErrorCode.INVALID, "Points go from one member to another.", "to")
     return sender, receiver
 
 
 async def _claim(
-    sql: asyncpg.Connection, program_id: UUID, sending: Sending, sender: MemberRow, receiver: MemberRow
+    sql: asyncpg.Connection,
+    program_id: UUID,
+    sending: Sending,
+    sender: MemberRow,
+    receiver: MemberRow | None,
 ) -> bool:
     """Claim the key; return whether the same transfer has it already.
 
     Raises:
-        Refused: another one has it; or NOT_FOUND, whatever the key: a member's token must not tell from the
-            answer that somebody is suspended or closed.
+        Refused: another one has it; to nobody there is none.
     """
-    hidden = sending.caller is not None and receiver.status != MemberStatus.ACTIVE
-    nobody = refuse(ErrorCode.NOT_FOUND, "There is no such member.", "to", sending.receiver.field)
-    request = _request(sending, receiver)
-    try:
-        replayed = await claim(
-            sql, program_id, sending.operation, sending.key, request, sender.id, clock.now()
-        )
-    except Refused:
-        if hidden:
-            raise nobody from None
-        raise
-    if hidden and not replayed:
-        raise nobody
-    return replayed
+    request = _request(sending, new_id() if receiver is None else receiver.id)
+    return await claim(sql, program_id, sending.operation, sending.key, request, sender.id, clock.now())
 
 
-def _request(sending: Sending, receiver: MemberRow) -> int:
-    return content_hash(msgspec.json.encode((receiver.id, sending.points)))
+def _request(sending: Sending, receiver_id: UUID) -> int:
+    return content_hash(msgspec.json.encode((receiver_id, sending.points)))
+
+
+def _is_hidden(member: MemberRow) -> bool:
+    """Tell whether other members must not hear that there is such a member."""
+    return member.status != MemberStatus.ACTIVE
 
 
 def _check_active(who: str, status: str, field: str) -> None:
@@ -170,7 +182,7 @@ def _spend(sending: Sending, sender: MemberRow, receiver: MemberRow, now: dateti
         kind=EntryKind.REDEEM,
         amount=sending.points,
         key=key_id(SOURCE, sending.operation, sending.key),
-        request_hash=_request(sending, receiver),
+        request_hash=_request(sending, receiver.id),
         occurred_at=now,
         source=SOURCE,
         source_id=new_id(),
@@ -178,19 +190,10 @@ def _spend(sending: Sending, sender: MemberRow, receiver: MemberRow, now: dateti
     )
 
 
-def _sequence(outcome: Outcome, points: int) -> int:
-    """Return the place of the sender's entry.
-
-    Raises:
-        Refused: there are too few points.
-    """
-    if outcome.status is Status.INSUFFICIENT:
-        have = plural(max(0, outcome.available or 0))
-        message = f"The sender has {have}, and {points} were to be sent."
+def _check_points(available: int, points: int) -> None:
+    if available < points:
+        message = f"The sender has {plural(max(0, available))}, and {points} were to be sent."
         raise refuse(ErrorCode.INSUFFICIENT_POINTS, message, "points")
-    assert outcome.status in (Status.APPLIED, Status.REPLAYED), outcome
-    assert outcome.sequence is not None
-    return outcome.sequence
 
 
 async def _leave(

@@ -172,7 +172,7 @@ async def test_member_token_opens_no_mutation_but_its_own_and_no_list_of_others(
     }
     assert {
         name for (type_name, name), need in needs().items() if type_name == "Mutation" and need.member
-    } == {"checkIn", "redeem", "reserve", "capture", "cancelRedemption"}
+    } == {"checkIn", "redeem", "reserve", "capture", "cancelRedemption", "transferPoints"}
     assert open_to_members == {
         "node", "nodes", "program", "viewer", "member", "event", "earningRule", "earningRules",
         "store", "stores", "tiers", "campaign", "campaigns", "catalog", "reward", "redemption",

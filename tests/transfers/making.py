@@ -14,6 +14,8 @@ from app.programs.models import Program
 from app.transfers.sending import Sending, Sent, send
 from tests.helpers import by_id
 
+MARCH, APRIL, MAY = date(2026, 3, 31), date(2026, 4, 30), date(2026, 5, 31)
+
 _TOTAL = """
 SELECT (SELECT sum(available + pending + reserved + lifetime_expired) FROM account WHERE program_id = $1)
     + (SELECT coalesce(sum(CASE status WHEN 'IN_TRANSIT' THEN points ELSE expired END), 0)

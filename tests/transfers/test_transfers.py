@@ -27,6 +27,9 @@ from tests.helpers import (
 )
 from tests.redemptions.making import balance_of, earn, new_reward, redeemed, rich_member
 from tests.transfers.making import (
+    APRIL,
+    MARCH,
+    MAY,
     entries,
     lots,
     messages,
@@ -36,8 +39,6 @@ from tests.transfers.making import (
     total,
     transfers,
 )
-
-MARCH, APRIL, MAY = date(2026, 3, 31), date(2026, 4, 30), date(2026, 5, 31)
 
 
 async def test_points_leave_are_in_transit_and_arrive_with_the_expiry_of_each_lot(
@@ -142,8 +143,16 @@ async def test_a_transfer_that_nothing_stands_for_is_refused_and_changes_nothing
     eve = await new_member(program)
     await sent(program, ann, eve, 1)
     await send(program.id, Sending(by_id(ann), by_id(eve), 1, "used", caller=ann.id))
-    used = good._replace(caller=ann.id, key="used")
-    assert await refused(program, used) == [("NOT_FOUND", ("to", "id"))]
+    # Nor is there a way to find out without the points, or under a key that was used.
+    nobody = MemberRef(external_id="nobody")
+    for receiver in (by_id(bob), nobody, by_id(eve)):
+        own = good._replace(caller=ann.id, receiver=receiver)
+        short = [("INSUFFICIENT_POINTS", ("points",))]
+        assert await refused(program, own._replace(points=99)) == short
+        conflict = [("IDEMPOTENCY_CONFLICT", ("idempotency_key",))]
+        assert await refused(program, own._replace(key="used")) == conflict
+    own = good._replace(caller=ann.id, receiver=nobody)
+    assert await refused(program, own) == [("NOT_FOUND", ("to", "external_id"))]
     assert await transfers(program) == [("IN_TRANSIT", 1, 0), ("IN_TRANSIT", 1, 0)]
     assert (await balance_of(program, ann)).available == 98
     assert not await find_differences(program.id)
