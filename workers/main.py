@@ -76,6 +76,7 @@ _RELAY_SECONDS = 2
 _REDIS_SECONDS = 2
 _CANCEL_SECONDS = 0.5
 _CANCELS = 4
+_TELL_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -141,16 +142,23 @@ async def _beat(worker_id: UUID, names: Sequence[str]) -> None:
 
 
 async def _again(name: str, work: Loop) -> None:
-    """Run something that should never end; when it does, run it again, after ever longer pauses."""
+    """Run something that should never end; when it does, run it again, after ever longer pauses.
+
+    What passes is told when it begins, and every now and then while it lasts.
+    """
     pause = _FIRST_PAUSE_SECONDS
+    told_at: float | None = None
     while True:
         started = asyncio.get_running_loop().time()
         try:
             await work()
             log.warning("ended", part=name)
         except (*relay.PASSING, Unavailable) as error:
-            cause = error.__cause__ or error
-            log.warning("interrupted", part=name, error=repr(cause), again_in_seconds=pause)
+            moment = asyncio.get_running_loop().time()
+            if told_at is None or moment - told_at >= _TELL_SECONDS or moment - started >= _TELL_SECONDS:
+                told_at = moment
+                cause = error.__cause__ or error
+                log.warning("interrupted", part=name, error=repr(cause), again_in_seconds=pause)
         except Exception:
             ERRORS.labels("worker").inc()
             log.exception("failed", part=name, again_in_seconds=pause)
@@ -200,6 +208,7 @@ async def _close(
             each.cancel()
         await asyncio.wait(running, timeout=_CANCEL_SECONDS)
         patience -= 1
+    await asyncio.gather(*(each for each in everything if each.done()), return_exceptions=True)
     await _hand_back(redis, lanes)
     with contextlib.suppress(RedisError, OSError, TimeoutError):
         async with asyncio.timeout(_REDIS_SECONDS):
