@@ -6,11 +6,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from app.catalog.reads import REWARD_COLUMNS, REWARD_TABLES, reward_from_row
 from app.catalog.rewards import Reward, Stock
-from app.ids import new_id
+from app.ids import to_global_id
+from app.messages.leaving import Message, leave
+from app.messages.topics import Topic
 
 _LOCK = f"""
 SELECT {REWARD_COLUMNS} FROM {REWARD_TABLES} WHERE r.program_id = $1 AND r.id = ANY($2::uuid[])
@@ -25,12 +26,6 @@ WITH held AS ( /* scoped by: reward */
 UPDATE reward_stock c SET taken = c.taken - t.pieces, codes = c.codes + t.codes
 FROM held, unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS t(reward_id, pieces, codes)
 WHERE c.reward_id = held.reward_id AND c.reward_id = t.reward_id
-"""
-
-_TELL = """
-INSERT INTO message (id, program_id, topic, payload, created_at)
-SELECT t.id, $1, t.topic, t.payload, $5
-FROM unnest($2::uuid[], $3::text[], $4::jsonb[]) AS t(id, topic, payload)
 """
 
 
@@ -75,22 +70,21 @@ async def tell_low(
         changes: rewards as they were, and what is left of them now.
     """
     messages = [
-        (topic, {"rewardId": reward.id.hex, "name": reward.name, "left": left})
+        Message(
+            topic, None, {"rewardId": to_global_id("Reward", reward.id), "name": reward.name, "left": left}
+        )
         for reward, now in changes
         for topic, left in _low(reward.stock, now)
     ]
-    if messages:
-        topics, payloads = zip(*messages, strict=True)
-        encoded = [msgspec.json.encode(payload) for payload in payloads]
-        await sql.execute(_TELL, program_id, [new_id() for _ in topics], topics, encoded, moment)
+    await leave(sql, program_id, messages, moment)
 
 
-def _low(before: Stock, now: Stock) -> list[tuple[str, int]]:
+def _low(before: Stock, now: Stock) -> list[tuple[Topic, int]]:
     low = []
     if before.capacity is not None and now.capacity is not None:
         left = now.capacity - now.taken
         if left <= now.low_stock < before.capacity - before.taken:
-            low.append(("reward.stock_low", left))
+            low.append((Topic.REWARD_STOCK_LOW, left))
     if before.codes is not None and now.codes is not None and now.codes <= now.low_codes < before.codes:
-        low.append(("reward.codes_low", now.codes))
+        low.append((Topic.REWARD_CODES_LOW, now.codes))
     return low

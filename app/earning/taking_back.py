@@ -19,9 +19,11 @@ from app.earning.refunds import Refund, Unmatched
 from app.earning.remainders import Back, Remainder, targets
 from app.earning.rules import EventKind
 from app.earning.ruleset import RuleSet
-from app.ids import key_id, new_id
+from app.ids import key_id, new_id, to_global_id
 from app.ledger.operations import EntryKind, Operation, Outcome
 from app.ledger.service import post, terms
+from app.messages.leaving import Message, leave
+from app.messages.topics import Topic
 from app.programs.policy import ProgramPolicy
 from app.redemptions.payments import Return, restore_share
 
@@ -207,7 +209,24 @@ async def _refund(
     )  # fmt: skip
     if moves:
         await _keep(sql, policy, event, refund_id, moves, outcomes)
+    if moves or restored:
+        await leave(sql, request.program_id, [_told(event, refund)], request.recorded_at)
     request.refunds.append(refund)
+
+
+def _told(event: Event, refund: Refund) -> Message:
+    """Return what others are told of a refund that moved points."""
+    payload = {
+        "refundId": to_global_id("Refund", refund.id),
+        "refundExternalId": refund.external_id,
+        "eventId": to_global_id("Event", event.id),
+        "externalId": event.external_id,
+        "points": refund.points,
+        "debt": refund.debt,
+        "writtenOff": refund.written_off,
+        "restored": refund.restored_points,
+    }
+    return Message(Topic.POINTS_TAKEN_BACK, event.member_id, payload)
 
 
 async def _restore(

@@ -15,6 +15,8 @@ from app.ledger.operations import MAX_POINTS, EntryKind, Operation, Outcome, Sta
 from app.ledger.service import apply, terms
 from app.members.inputs import MemberStatus
 from app.members.reads import MemberRef, MemberRow, find_members
+from app.messages.leaving import Message, leave
+from app.messages.topics import Topic
 from app.programs.policies import load_policy
 from app.redemptions.expiring import check_run_out, releasing
 from app.text import is_text
@@ -88,7 +90,11 @@ async def adjust_points(
                 reason=reason,
             )
             (outcome,) = await apply(sql, terms(policy, now), [operation])
-            return Adjustment(member, _sequence(outcome, points), replayed)
+            sequence = _sequence(outcome, points)
+            if not replayed:
+                payload = {"points": points, "reason": reason, "available": outcome.available}
+                await leave(sql, program_id, [Message(Topic.POINTS_ADJUSTED, member.id, payload)], now)
+            return Adjustment(member, sequence, replayed)
 
     return await releasing(work)
 

@@ -55,12 +55,13 @@ class Topic(StrEnum):
     POINTS_ADJUSTED = (
         "points.adjusted",
         "The balance was adjusted by hand.",
-        "points (signed), reason, source",
+        "points (signed), reason, available (the balance afterwards)",
     )
     POINTS_TAKEN_BACK = (
         "points.taken_back",
         "A refund took back what a purchase had earned.",
-        "refundId, eventId, externalId (of the purchase), points, debt, writtenOff, restored",
+        "refundId, refundExternalId, eventId, externalId (of the purchase), points (below 0 where some were"
+        " given again), debt, writtenOff, restored (points that had paid for it)",
     )
     TIER_UP = "tier.up", "The member has reached a higher tier.", _TIER
     TIER_DOWN = "tier.down", "The member has lost a tier.", _TIER

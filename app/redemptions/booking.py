@@ -16,6 +16,7 @@ from app.ledger.service import post, terms
 from app.programs.policy import ProgramPolicy
 from app.redemptions.inputs import Wanted
 from app.redemptions.redemptions import Redemption
+from app.redemptions.telling import told_of
 
 _FREE_CODES = """
 SELECT id, sealed FROM reward_code WHERE program_id = $1 AND reward_id = $2 AND redemption_id IS NULL
@@ -56,6 +57,11 @@ WITH claimed AS (
     SELECT t.id, $1, t.reward_id, t.redemption_id, t.digest, t.sealed, true, $2
     FROM unnest(${_NEXT + 5}::uuid[], ${_NEXT + 6}::uuid[], ${_NEXT + 7}::uuid[], ${_NEXT + 8}::bytea[],
         ${_NEXT + 9}::bytea[]) AS t(id, reward_id, redemption_id, digest, sealed)
+), told AS (
+    INSERT INTO message (id, program_id, topic, member_id, payload, created_at)
+    SELECT t.id, $1, t.topic, t.member_id, t.payload, $2
+    FROM unnest(${_NEXT + 10}::uuid[], ${_NEXT + 11}::text[], $7::uuid[], ${_NEXT + 12}::jsonb[])
+        AS t(id, topic, member_id, payload)
 )
 SELECT count(*) FROM claimed
 """  # noqa: S608 - nothing but constants
@@ -98,6 +104,7 @@ async def book(
     ]
     pooled = await _take_codes(sql, policy.program_id, accepted, vault)
     made = [code for each in accepted for code in _make_codes(each, policy.program_id, vault)]
+    told = [told_of(each) for each in redemptions]
     claimed = await sql.fetchval(
         _KEEP,
         policy.program_id,
@@ -113,6 +120,9 @@ async def book(
         list(pooled),
         list(pooled.values()),
         *([code[n] for code in made] for n in range(5)),
+        [new_id() for _ in told],
+        [message.topic for message in told],
+        [message.encoded for message in told],
     )
     if claimed < len(accepted):
         raise KeyLost

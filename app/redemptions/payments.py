@@ -14,7 +14,10 @@ from app.errors import ErrorCode, UserError
 from app.ids import key_id
 from app.ledger.operations import EntryKind, Operation, Terms
 from app.ledger.service import post
+from app.messages.leaving import leave
+from app.redemptions.reads import find_redemptions
 from app.redemptions.redemptions import RedemptionStatus
+from app.redemptions.telling import told_of
 
 _FIND = """
 SELECT r.id, r.member_id, w.kind = 'DISCOUNT' AND r.amount IS NOT NULL AS is_discount, r.status, r.amount,
@@ -170,6 +173,9 @@ async def restore_share(sql: asyncpg.Connection, program_id: UUID, terms: Terms,
     if back.part == 1 and row["restored"] + points == row["points"]:
         await sql.execute(_CANCELLED, *own, reason)
         await give_back(sql, {row["reward_id"]: Returned(row["quantity"])})
+        (cancelled,) = await find_redemptions(sql, program_id, [back.redemption_id])
+        assert cancelled is not None
+        await leave(sql, program_id, [told_of(cancelled)], terms.recorded_at)
     elif points:
         await sql.execute(_RESTORED, *own)
     return points

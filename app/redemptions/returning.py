@@ -10,8 +10,10 @@ from app.catalog.stock import Returned, give_back
 from app.ids import key_id
 from app.ledger.operations import EntryKind, Operation
 from app.ledger.service import post, terms
+from app.messages.leaving import leave
 from app.programs.policy import ProgramPolicy
 from app.redemptions.redemptions import Redemption, RedemptionStatus
+from app.redemptions.telling import told_of
 
 # Codes of a reservation were never shown: they go back to their pool. What was shown stays where it is, void.
 _FREE = """
@@ -59,7 +61,7 @@ async def end(
         returned[each.reward_id] = so_far._replace(pieces=so_far.pieces + each.quantity)
     await sql.execute(_END, [each.id for each in redemptions], status, now, reason)
     await give_back(sql, returned)
-    return [
+    ended = [
         each.but(
             status=status,
             ended_at=now,
@@ -69,6 +71,8 @@ async def end(
         )
         for each in redemptions
     ]
+    await leave(sql, policy.program_id, [told_of(each) for each in ended], now)
+    return ended
 
 
 def _operation(redemption: Redemption, reason: str | None, now: datetime) -> Operation:

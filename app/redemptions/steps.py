@@ -18,6 +18,7 @@ from app.ids import content_hash, key_id
 from app.ledger.operations import EntryKind, Operation
 from app.ledger.service import post, terms
 from app.members.inputs import MemberStatus
+from app.messages.leaving import leave
 from app.metrics import POINTS_SPENT, REDEMPTIONS
 from app.money import MINOR_DIGITS
 from app.programs.policy import ProgramPolicy
@@ -26,6 +27,7 @@ from app.redemptions.reads import find_redemptions
 from app.redemptions.redemptions import Redemption, RedemptionStatus
 from app.redemptions.returning import end
 from app.redemptions.standings import Members, lock_members
+from app.redemptions.telling import told_of
 from app.validation import Problems
 
 # Under the lock of the one row that a draw takes, too.
@@ -320,6 +322,9 @@ async def _run(program_id: UUID, step: Step, act: _Act, problems: Problems | Non
                 after = after.but(updated_at=members.moment)
                 values = (getattr(after, name) for name in _CHANGED)
                 await sql.execute(_CHANGE, program_id, after.id, after.updated_at, *values)
+                # One of several codes that was used is not told yet.
+                if after.status is not redemption.status:
+                    await leave(sql, program_id, [told_of(after)], members.moment)
             return Stepped(after)
 
     done = await retrying(work)
