@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from graphql_schema.events import Event
     from graphql_schema.ledger import Balance, LedgerEntry
     from graphql_schema.redemptions import Redemption
+    from graphql_schema.referrals import Referral
+    from graphql_schema.tier_progress import TierProgress
     from graphql_schema.tiers import Tier
 
 READ = (Scope.MEMBERS_READ, Scope.MEMBERS_WRITE)
@@ -56,6 +58,10 @@ class Member(Node):
     attributes: JSON = strawberry.field(description="What else your systems keep here: a JSON object.")
     status: MemberStatus = strawberry.field(description="Whether the member takes part.")
     joined_at: datetime = strawberry.field(description="When the member joined the program.")
+    referral_code: str = strawberry.field(
+        description="To hand to friends, who give it when they enrol; upper and lower case, spaces and"
+        " hyphens make no difference."
+    )
     key: strawberry.Private[UUID]
 
     @classmethod
@@ -72,6 +78,7 @@ class Member(Node):
             attributes=JSON(row.attributes),
             status=MemberStatus(row.status),
             joined_at=row.joined_at,
+            referral_code=row.referral_code,
             key=row.id,
         )
 
@@ -84,13 +91,21 @@ class Member(Node):
         return balance
 
     @resolver(
-        description="The tier that the member has now: given by hand, or else the one where everybody starts;"
+        description="The tier that the member has now: reached, given by hand, or where everybody starts;"
         " null when there is none."
     )
     async def tier(self, info: Info) -> Annotated["Tier", strawberry.lazy("graphql_schema.tiers")] | None:
         from graphql_schema.tiers import load_member_tiers
 
         return await info.context.loader(load_member_tiers).load(self.key)
+
+    @resolver(description="How far the member has come towards the next tier.")
+    async def tier_progress(
+        self, info: Info
+    ) -> Annotated["TierProgress", strawberry.lazy("graphql_schema.tier_progress")]:
+        from graphql_schema.tier_progress import load_progress
+
+        return await info.context.loader(load_progress).load(self.key)
 
     @resolver(description="The member's entries, newest first.")
     async def ledger(
@@ -117,6 +132,30 @@ class Member(Node):
         from graphql_schema.events import events_of
 
         return await events_of(info.context, self.key, first=first, after=after, last=last, before=before)
+
+    @resolver(
+        description="The member with whose code this one enrolled, whatever has become of that referral; null"
+        " without one.",
+        scope=READ,
+    )
+    async def referred_by(self, info: Info) -> "Member | None":
+        from graphql_schema.referrals import load_referrers
+
+        referrer = await info.context.loader(load_referrers).load(self.key)
+        return None if referrer is None else await info.context.loader(load_members).load(referrer)
+
+    @resolver(description="The friends who enrolled with the member's code, the latest first.")
+    async def referrals(
+        self,
+        info: Info,
+        first: Annotated[int | None, strawberry.argument(description=FIRST)] = None,
+        after: Annotated[str | None, strawberry.argument(description=AFTER)] = None,
+        last: Annotated[int | None, strawberry.argument(description=LAST)] = None,
+        before: Annotated[str | None, strawberry.argument(description=BEFORE)] = None,
+    ) -> Connection[Annotated["Referral", strawberry.lazy("graphql_schema.referrals")]]:
+        from graphql_schema.referrals import referrals_of
+
+        return await referrals_of(info.context, self.key, first=first, after=after, last=last, before=before)
 
     @resolver(
         description="What the member burned points on, the latest first.",
@@ -169,6 +208,11 @@ class EnrollMemberInput:
     attributes: JSON | None = strawberry.field(description="A JSON object of at most 16 KiB.", default=None)
     joined_at: datetime | None = strawberry.field(
         description="For members brought over from another system; now, when left out.", default=None
+    )
+    referral_code: str | None = strawberry.field(
+        description="Of the member who brought them: makes a PENDING referral. A code that nobody has is"
+        " refused; for members who are there already it brings nothing.",
+        default=None,
     )
 
 

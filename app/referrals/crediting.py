@@ -63,7 +63,7 @@ async def credit_referrer(program_id: UUID, referral: Referral, occasion: Occasi
 async def _reject(
     sql: asyncpg.Connection, referral: Referral, occasion: Occasion, decision: Decision, now: datetime
 ) -> None:
-    """Keep that an occasion brings nothing; reject the referral, unless it has brought or may bring points."""
+    """Keep that an occasion brings nothing; reject the referral unless it brought or may bring any."""
     assert decision.rejection is not None
     if referral.status is ReferralStatus.PENDING and not decision.may_come:
         await records.set_status(sql, referral, ReferralStatus.REJECTED, now, decision.rejection)

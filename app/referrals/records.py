@@ -1,8 +1,8 @@
 """Referrals and their credits, read and written for workers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -106,14 +106,14 @@ async def load_standing(
     assert row, "referrals are never deleted"
     # A new statement, which sees what whoever held it has written.
     credits = await sql.fetch(_CREDITS, program_id, referral_id)
-    return Standing(_referral(row), [_credit(each) for each in credits])
+    return Standing(referral_from_row(row), [_credit(each) for each in credits])
 
 
-def _referral(row: asyncpg.Record) -> Referral:
-    values = dict(row)
-    values["status"] = ReferralStatus(values["status"])
-    values["rejection"] = values["rejection"] and ReferralRejection(values["rejection"])
-    return Referral(**values)
+def referral_from_row(row: Iterable[Any]) -> Referral:
+    """Return a referral from the values of COLUMNS."""
+    referral = Referral(*row)
+    rejection = None if referral.rejection is None else ReferralRejection(referral.rejection)
+    return referral._replace(status=ReferralStatus(referral.status), rejection=rejection)
 
 
 def _credit(row: asyncpg.Record) -> Credit:

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
-from tests.api.client import ADJUST, CREATE_KEY, RECORD, REFUND, UPLOAD_CODES, World, unique
+from app.clock import now
+from app.database import transaction
+from app.outbox.service import Queue, put_aside
+from tests.api.client import ADJUST, CREATE_KEY, RECORD, REFUND, UPLOAD_CODES, World, unique, uuid_of
 
 EVERYTHING = """{
     program { id slug name currency timezone rounding multiplierStacking maxPointsPerDay pendingDays
@@ -19,12 +23,16 @@ EVERYTHING = """{
         id kind name description status points stock startsAt endsAt tiers { id } drawSeedHash drawSeed
         limits { maxPerMember maxTotal }
     } }
+    referrals(first: 100) { nodes {
+        id status rejection referrerPoints referredPoints creditedAt referrer { id } referred { id }
+    } }
+    failedJobs(first: 100) { nodes { id name error attempts firstFailedAt lastFailedAt } }
     redemptions(first: 100) { nodes {
         id status quantity points amount codes orderId reservedUntil updatedAt member { id } reward { id }
     } }
     members(first: 100) { nodes {
         id externalId email phone name birthday locale attributes status joinedAt
-        tier { id }
+        tier { id } referralCode referredBy { id } referrals(first: 20) { nodes { id status } }
         balance { available pending reserved debt lifetimeEarned lifetimeSpent lifetimeExpired }
         ledger(first: 20) { nodes { id sequence kind points reason redemption { id } } }
         redemptions(first: 20) { nodes { id codes } }
@@ -44,13 +52,20 @@ CURSORS = """query ($member: MemberRef!) {
     campaigns(first: 1) { pageInfo { endCursor } }
     catalog(first: 1) { pageInfo { endCursor } }
     redemptions(first: 1) { pageInfo { endCursor } }
+    referrals(first: 1) { nodes { id } pageInfo { endCursor } }
+    failedJobs(first: 1) { nodes { id } pageInfo { endCursor } }
     member(by: $member) {
         ledger(first: 1) { pageInfo { endCursor } }
         events(first: 1) { pageInfo { endCursor } }
     }
 }"""
 
-LISTS = ("apiKeys", "earningRules", "members", "campaigns", "stores", "catalog", "redemptions")
+CODE = "query ($member: MemberRef!) { member(by: $member) { referralCode } }"
+
+LISTS = (
+    "apiKeys", "earningRules", "members", "campaigns", "stores", "catalog", "redemptions", "referrals",
+    "failedJobs",
+)  # fmt: skip
 """The lists of the program; those of a member are apart."""
 
 
@@ -98,10 +113,18 @@ async def populate(world: World) -> Objects:
     await world.reserve(reward["id"], points=None)
     redeemed = await world.redeem(reward["id"], orderId=f"{mark}-order", idempotencyKey=f"{mark}-key")
     key = await world.done(CREATE_KEY, name=f"{mark} key", scopes=["program:read"])
-    await world.enrol(externalId=f"{mark}-member", email=f"{mark}@example.com", name=f"{mark} name")
+    code = (await world.call(CODE, {"member": {"id": world.member}}))["member"]["referralCode"]
+    friend = {"email": f"{mark}@example.com", "name": f"{mark} name"}
+    await world.enrol(externalId=f"{mark}-member", referralCode=code, **friend)
+    await world.enrol(externalId=f"{mark}-friend", referralCode=code)
     event = await world.call(
         "query ($id: ID!) { event(by: {id: $id}) { awards { id } } }", {"id": first["event"]["id"]}
     )
+    async with transaction() as sql:
+        for member_id in (uuid_of(world.member), uuid4()):
+            error = {member_id: f"{mark} error"}
+            await put_aside(sql, Queue.EARNING, world.program_id, error, 4, now(), now())
+    job = await world.call("mutation { recalculateTiers { job { id } } }")
     listed = await world.call(CURSORS, {"member": {"id": world.member}})
     cursors = {name: listed[name] for name in LISTS}
     cursors |= {name: listed["member"][name] for name in ("ledger", "events")}
@@ -119,6 +142,9 @@ async def populate(world: World) -> Objects:
         "Store": store["id"],
         "Reward": reward["id"],
         "Redemption": redeemed["redemption"]["id"],
+        "Referral": listed["referrals"]["nodes"][0]["id"],
+        "Job": job["recalculateTiers"]["job"]["id"],
+        "FailedJob": listed["failedJobs"]["nodes"][0]["id"],
     }
     return Objects(
         nodes,
@@ -128,7 +154,7 @@ async def populate(world: World) -> Objects:
         f"{mark}-key",
         redeemed["redemption"]["codes"][0],
         {name: page["pageInfo"]["endCursor"] for name, page in cursors.items()},
-        [mark, world.slug, world.external_id, world.email, *nodes.values()],
+        [mark, code, world.slug, world.external_id, world.email, *nodes.values()],
     )
 
 

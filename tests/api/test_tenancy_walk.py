@@ -121,7 +121,7 @@ def test_every_way_to_name_something_is_tried() -> None:
         "uploadRewardCodes.rewardId", "redeem.input.member", "redeem.input.rewardId", "reserve.input.member",
         "reserve.input.rewardId", "capture.input.redemptionId", "cancelRedemption.input.redemptionId",
         "markRedemptionFulfilled.id", "quotePointsPayment.member", "drawGiveaway.rewardId",
-        "transferPoints.input.from", "transferPoints.input.to",
+        "retryFailedJob.id", "transferPoints.input.from", "transferPoints.input.to",
     }  # fmt: skip
     assert {str(place) for place in PLACES if place.kind == "cursor"} == {
         f"{name}.{end}" for name in LISTS for end in ("after", "before")
