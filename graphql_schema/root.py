@@ -17,6 +17,7 @@ from graphql_schema.giveaways import GiveawayMutations
 from graphql_schema.jobs import FailedJob, Job, JobMutations, JobQueries
 from graphql_schema.ledger import LedgerEntry, LedgerMutations
 from graphql_schema.members import Member, MemberMutations, MemberQueries
+from graphql_schema.messages import Message, MessageQueries
 from graphql_schema.nodes import NodeQueries
 from graphql_schema.points_payments import PointsPaymentQueries
 from graphql_schema.programs import Program, ProgramMutations, ProgramQueries
@@ -63,6 +64,7 @@ Query = _merged(
         ReferralQueries,
         PointsPaymentQueries,
         StatementQueries,
+        MessageQueries,
         JobQueries,
         WebhookQueries,
     ),
@@ -104,6 +106,7 @@ NODES: tuple[type, ...] = (
     Campaign,
     Reward,
     Redemption,
+    Message,
     Referral,
     Job,
     FailedJob,
