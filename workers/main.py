@@ -30,6 +30,7 @@ from workers import (
     jobs,
     ledger,
     messages,
+    notices,
     redemptions,
     referrals,
     relay,
@@ -54,6 +55,7 @@ Loop = Callable[[], Awaitable[None]]
 
 SWEEPS: Mapping[str, Loop] = {
     "ledger": ledger.sweep_forever,
+    "notices": notices.sweep_forever,
     "calendar": calendar.sweep_forever,
     "reservations": redemptions.sweep_forever,
     "tiers": tiers.sweep_forever,

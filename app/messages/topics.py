@@ -45,7 +45,7 @@ class Topic(StrEnum):
     POINTS_EXPIRING = (
         "points.expiring",
         "Points expire in 30 days, or in 7, unless they are spent.",
-        "points, expiresAt, days (left until then; 0 is today)",
+        "points, expiresAt, days (left until then)",
     )
     POINTS_EXPIRED = (
         "points.expired",
