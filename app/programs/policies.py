@@ -14,7 +14,7 @@ from app.tiers.policy import TierBasis, TierDowngrade, TierPolicy, TierWindow
 _POLICY = """
 SELECT id, rules_version, currency, timezone, rounding, multiplier_stacking, max_points_per_day, pending_days,
     expiry_kind, expiry_months, expiry_changed_at, debt_limit, earn_on_points_payments,
-    tier_basis, tier_window, tier_months, tier_downgrade, tier_grace_days
+    tier_basis, tier_window, tier_months, tier_downgrade, tier_grace_days, updated_at
 FROM program WHERE id = $1
 """
 
@@ -48,6 +48,7 @@ async def load_policy(sql: asyncpg.Connection, program_id: UUID) -> ProgramPolic
             TierDowngrade(row["tier_downgrade"]),
             row["tier_grace_days"],
         ),
+        updated_at=row["updated_at"],
     )
 
 

@@ -1,7 +1,7 @@
 """A program's policy as values: what every calculation about its points goes by."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from uuid import UUID
@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 from app.ledger.expiry import ExpiryPolicy
 from app.tiers.policy import USUAL_TIERS, TierPolicy
+
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class Rounding(StrEnum):
@@ -40,6 +42,7 @@ class ProgramPolicy:
     debt_limit: int
     earn_on_points_payments: bool = False
     tiers: TierPolicy = USUAL_TIERS
+    updated_at: datetime = _LONG_AGO
 
     @cached_property
     def zone(self) -> ZoneInfo:

@@ -42,7 +42,7 @@ WITH slice AS MATERIALIZED (
     SELECT slice.id, coalesce(c.qualifying, 0) AS qualifying, c.first, s.member_id IS NULL AS fresh,
         coalesce(array_position($8::uuid[], s.tier_id), 0) AS stood, s.due_at,
         width_bucket(coalesce(c.qualifying, 0), $9::numeric[]) AS rank,
-        coalesce(c.has_past AND s.member_id IS NULL, FALSE) OR EXISTS (
+        coalesce(c.has_past AND coalesce(s.evaluated_at <= $15, TRUE), FALSE) OR {all} OR EXISTS (
             SELECT FROM member_tier g WHERE g.member_id = slice.id AND NOT g.automatic) AS special
     FROM slice LEFT JOIN counted c ON c.member_id = slice.id
     LEFT JOIN tier_standing s ON s.member_id = slice.id
@@ -103,8 +103,23 @@ def _statement(ground: Ground, now: datetime) -> str:
         due = "NULL::timestamptz"
     past = f"coalesce(bool_or(NOT ({within})), FALSE)" if _past_decides(policy) else "FALSE"
     return _SLICE.format(
-        joined=joined, value=value, only=ONLY[policy.basis], within=within, past=past, due=due
+        joined=joined,
+        value=value,
+        only=ONLY[policy.basis],
+        within=within,
+        past=past,
+        due=due,
+        all="TRUE" if _reordered(ground) else "FALSE",
     )
+
+
+def _reordered(ground: Ground) -> bool:
+    """Tell whether tiers ever stood in another order: then what was reached once may stand higher today."""
+    return any(
+        sorted(ground.ladder, key=lambda rung: rung.threshold(moment)) != list(ground.ladder)
+        for rung in ground.ladder
+        for moment, _ in rung.thresholds[1:]
+    ) or sorted(ground.ladder, key=lambda rung: rung.thresholds[0][1]) != list(ground.ladder)
 
 
 def _past_decides(policy: TierPolicy) -> bool:
@@ -121,6 +136,11 @@ def _since(ground: Ground, now: datetime) -> datetime:
         return _BEGINNING
     first = Window(policy, ground.policy.zone).counts_from(local_date(now, ground.policy.zone))
     return start_of_day(first, ground.policy.zone)
+
+
+def _changed_at(ground: Ground) -> datetime:
+    """Return when what tiers are judged by may have changed last."""
+    return max([ground.policy.updated_at, *(since for rung in ground.ladder for since, _ in rung.thresholds)])
 
 
 async def recalculate(sql: asyncpg.Connection, job: Job) -> bool:
@@ -153,6 +173,7 @@ async def recalculate(sql: asyncpg.Connection, job: Job) -> bool:
         orjson.dumps([told_tier(ground.tier(rank)) for rank in range(len(ground.ladder) + 1)]),
         now.isoformat(),
         Topic.TIER_UP,
+        _changed_at(ground),
     )
     for start in range(0, len(row["exact"]), CHUNK):
         await evaluate_within(sql, job.program_id, row["exact"][start : start + CHUNK], now)

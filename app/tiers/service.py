@@ -20,7 +20,7 @@ from app.members.service import lock_member
 from app.programs.versions import bump
 from app.tiers.inputs import NewTier, check_reason, check_tier
 from app.tiers.reads import load_tiers, tiers_at
-from app.tiers.standings import earned_tier, evaluate_within, lock_standings
+from app.tiers.standings import evaluate_within
 from app.tiers.tiers import Tier
 from app.validation import Problems
 
@@ -207,6 +207,8 @@ async def set_member_tier(
             now = clock.now()
             _check_given(since or now, until, reason)
             await _check_tier_there(sql, program_id, tier_id)
+            # What they have earned until now comes first, in the history and in what is told.
+            earned = await evaluate_within(sql, program_id, [member.id], now)
             last = await sql.fetchrow(_LAST_GIVEN, program_id, member.id)
             if last is not None and _says_the_same(last, tier_id, since, until, reason, now):
                 return member
@@ -215,12 +217,10 @@ async def set_member_tier(
                 raise refuse(ErrorCode.WRONG_STATE, message, "member")
             # The one written last is the one recorded last, also where clocks of processes differ a little.
             recorded_at = now if last is None else max(now, last["recorded_at"] + _INSTANT)
-            await lock_standings(sql, program_id, [member.id])
-            earned = await earned_tier(sql, program_id, member.id, now)
             await sql.execute(
                 _GIVE,
                 new_id(), program_id, member.id, tier_id, since or now, until, reason, source, recorded_at,
-                earned,
+                earned.get(member.id),
             )  # fmt: skip
             await evaluate_within(sql, program_id, [member.id], max(now, recorded_at))
             return member

@@ -93,6 +93,10 @@ class Ground(NamedTuple):
         """Return the tier of a rank; None where a program has none for where everybody starts."""
         return starting_tier(self.tiers) if rank == 0 else self.tiers_by_rank[rank]
 
+    def tier_id(self, rank: int) -> UUID | None:
+        """Return how a history names the tier of a rank: where everybody starts needs no tier."""
+        return None if rank == 0 else self.tiers_by_rank[rank].id
+
     @property
     def tiers_by_rank(self) -> Mapping[int, Tier]:
         """The tiers by their rank."""
@@ -120,13 +124,6 @@ async def read_climbs(
     return {
         member: climb(policy.tiers, policy.zone, ground.ladder, counted[member], now) for member in members
     }
-
-
-async def earned_tier(sql: asyncpg.Connection, program_id: UUID, member: UUID, now: datetime) -> UUID | None:
-    """Return the tier that a member has earned by now, whatever they were given; None for no higher one."""
-    ground = await load_ground(sql, program_id)
-    rank = (await read_climbs(sql, ground, [member], now))[member].rank
-    return ground.tiers_by_rank[rank].id if rank else None
 
 
 async def evaluate_members(program_id: UUID, members: list[UUID], batch: UUID | None) -> int:
@@ -158,14 +155,17 @@ async def evaluate_members(program_id: UUID, members: list[UUID], batch: UUID | 
 
 async def evaluate_within(
     sql: asyncpg.Connection, program_id: UUID, members: Sequence[UUID], now: datetime
-) -> None:
+) -> dict[UUID, UUID | None]:
     """Find out members' tiers as a part of a larger transaction; their standings are held until it ends.
 
     Seven statements, however many members.
+
+    Returns:
+        The tier that each has earned, whatever they were given by hand; None for where everybody starts.
     """
-    standings = await lock_standings(sql, program_id, members)
+    standings = await _lock(sql, program_id, members)
     if not standings:
-        return
+        return {}
     ground = await load_ground(sql, program_id)
     ids = [row["member_id"] for row in standings]
     histories, recorded = await read_histories(sql, ground, ids)
@@ -179,11 +179,10 @@ async def evaluate_within(
         told = in_force(history, now).rank if row["fresh"] else rank_of(row["tier_id"], ground.ranks)
         changes.add(member, decision, climbs[member], told, recorded.get(member))
     await changes.write(sql)
+    return {member: ground.tier_id(own.rank) for member, own in climbs.items()}
 
 
-async def lock_standings(
-    sql: asyncpg.Connection, program_id: UUID, members: Sequence[UUID]
-) -> list[asyncpg.Record]:
+async def _lock(sql: asyncpg.Connection, program_id: UUID, members: Sequence[UUID]) -> list[asyncpg.Record]:
     """Hold the standings of members until the transaction ends, opened where there are none; return them."""
     rows: list[asyncpg.Record] = await sql.fetch(_LOCK, program_id, list(members))
     if len(rows) < len(set(members)):
@@ -237,15 +236,13 @@ class _Changes:
         moment = self._now if recorded is None else max(self._now, recorded + _INSTANT)
         for rank, since, until in decision.additions:
             reason = self._reason(rank, climb.qualifying)
-            self._additions.append((new_id(), member, self._id(rank), since, until, reason, moment))
-        self._standings.append((member, self._id(decision.rank), decision.due_at))
+            self._additions.append(
+                (new_id(), member, self._ground.tier_id(rank), since, until, reason, moment)
+            )
+        self._standings.append((member, self._ground.tier_id(decision.rank), decision.due_at))
         if decision.rank != told:
             self._moved.append(member)
             self._messages.append(tier_message(self._ground, member, told, decision.rank, climb, self._now))
-
-    def _id(self, rank: int) -> UUID | None:
-        # Where everybody starts needs no tier.
-        return None if rank == 0 else self._ground.tiers_by_rank[rank].id
 
     def _reason(self, rank: int, qualifying: Decimal) -> str:
         if rank == 0:

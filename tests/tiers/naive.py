@@ -55,13 +55,13 @@ def ranks(
     since: datetime,
     now: datetime,
 ) -> list[tuple[datetime, int]]:
-    """Return every change of rank, and when it was, by looking at each day and at each thing that happened."""
+    """Return every change of rank, and when it was, by looking at each day and each thing that happened."""
     moments = {each.occurred_at for each in counted} | {moment for own in thresholds for moment, _ in own[1:]}
     day = local_date(since, zone)
     while start_of_day(day, zone) <= now:
         moments.add(start_of_day(day, zone))
         day += DAY
-    rank, safe_until = 0, {n: date.min for n in range(len(thresholds) + 1)}
+    rank, safe_until = 0, dict.fromkeys(range(len(thresholds) + 1), date.min)
     safe_until[0] = FOR_GOOD
     changes: list[tuple[datetime, int]] = []
     for moment in sorted(moment for moment in moments if moment <= now):
