@@ -25,9 +25,9 @@ _TOPICS = "\n".join(f"- `{topic}`: {topic.description} In `data`: {topic.payload
 @object_type(
     description="An address of yours to which messages are sent, each as a signed POST after the Standard"
     " Webhooks convention (https://www.standardwebhooks.com): at least once, and each member's in their"
-    " order. The body is `type` (the topic), `timestamp` (when it happened), and `data`: what the message says,"
-    " `member` (`id` and `externalId`, or null), and `cursor`, from which `messages` reads on. The header"
-    " `webhook-id` is the message's id, the same in each attempt. Any status from 200 to 299 within 15"
+    " order. The body is `type` (the topic), `timestamp` (when it happened), and `data`: what the message"
+    " says, `member` (`id` and `externalId`, or null), and `cursor`, from which `messages` reads on. The"
+    " header `webhook-id` is the message's id, the same in each attempt. Any status from 200 to 299 within 15"
     " seconds acknowledges it. Anything else has it sent again, less and less often, for three days; later"
     " messages of the same member wait meanwhile, those of others do not. Redirects are not followed.",
     scope=READ,

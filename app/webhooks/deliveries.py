@@ -100,7 +100,8 @@ SELECT {_LETTER} FROM (
 _PROBE = f"""
 SELECT {_LETTER} FROM (
     SELECT * FROM (
-        SELECT DISTINCT ON (coalesce(d.member_id, $4)) * FROM webhook_delivery d WHERE d.program_id = $1 AND {_READY}
+        SELECT DISTINCT ON (coalesce(d.member_id, $4)) * FROM webhook_delivery d
+        WHERE d.program_id = $1 AND {_READY}
         ORDER BY coalesce(d.member_id, $4), d.position
     ) first ORDER BY attempts > 0, position LIMIT $6
 ) d {_JOINED}

@@ -128,6 +128,8 @@ class _Session:
         self._running: dict[UUID, asyncio.Task[None]] = {}
         self._ended: set[UUID] = set()
         """Members whose results are not written down yet: what is taken anew must not be theirs."""
+        self._failing: set[int] = set()
+        """What failed since a message was taken last."""
         self._results = Results()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -270,13 +272,15 @@ class _Session:
                 self._log.info("webhook_recovered", failing_since=claimed.failing_since)
             claimed.failures, claimed.failing_since, claimed.paused_until = 0, None, None
             self._pausing = False
+            self._failing.clear()
             self._results.delivered.append(letter)
             return True
         now = clock.now()
         claimed.last_error = outcome.error
         claimed.failing_since = claimed.failing_since or now
-        # That one message fails time and again says nothing of the receiver.
-        if not self._pausing and (letter.attempts == 0 or self._probing):
+        self._failing.add(letter.position)
+        # That one message alone fails time and again says nothing of the receiver.
+        if not self._pausing and (letter.attempts == 0 or self._probing or len(self._failing) > 1):
             claimed.failures += 1
         first = letter.first_failed_at or now
         next_at: datetime | None = backoff.next_attempt(letter.attempts + 1, first, now)
@@ -324,12 +328,12 @@ class _Session:
         if results.disabled:
             WEBHOOKS_DISABLED.inc()
             since = claimed.failing_since
-            self._log.error("webhook_disabled", failing_since=str(since), error=claimed.last_error)
+            self._log.error("webhook_disabled", failing_since=since, error=claimed.last_error)
         elif results.failed and self._may_say(claimed.id):
             self._log.warning(
                 "webhook_failing",
                 messages=len(results.failed),
                 error=claimed.last_error,
-                failing_since=str(claimed.failing_since),
-                paused_until=str(claimed.paused_until),
+                failing_since=claimed.failing_since,
+                paused_until=claimed.paused_until,
             )

@@ -40,7 +40,7 @@ def check_url(text: str, allow_private: bool, problems: Problems) -> str:
         problems.add("Url must name a host.", "url")
     elif not allow_private and _is_private(host, literal):
         problems.add("Url must not lead to a private address.", "url")
-    if url.port == 0:
+    if url.port is not None and not 1 <= url.port <= 65_535:
         problems.add("Url must name a port between 1 and 65,535.", "url")
     kept = str(url.copy_with(fragment=None))
     if len(kept) > 2 * MAX_URL:

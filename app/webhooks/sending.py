@@ -156,8 +156,8 @@ class Sender:
         """
         async with self._slots:
             try:
-                async with asyncio.timeout(self._limits.total_seconds):
-                    return await self._post(httpx.URL(url), headers, body)
+                async with asyncio.timeout(self._limits.total_seconds) as limit:
+                    return await self._post(httpx.URL(url), headers, body, limit)
             except (TimeoutError, httpcore.TimeoutException) as error:
                 return Outcome(f"No answer in time ({_said(error)}).")
             except PrivateAddress as error:
@@ -170,7 +170,9 @@ class Sender:
                 log.exception("webhook_attempt_broke", host=httpx.URL(url).host)
                 return Outcome(_said(error))
 
-    async def _post(self, url: httpx.URL, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Outcome:
+    async def _post(
+        self, url: httpx.URL, headers: Sequence[tuple[bytes, bytes]], body: bytes, limit: asyncio.Timeout
+    ) -> Outcome:
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         every = [
             (b"host", url.netloc),
@@ -189,6 +191,8 @@ class Sender:
         async with self._pool.stream(
             "POST", target, headers=every, content=body, extensions={"timeout": waits}
         ) as response:
+            # The status is what counts, and it is there; what follows has a limit of its own.
+            limit.reschedule(None)
             content = await _peek(response)
             if 200 <= response.status < 300:
                 return Outcome()
@@ -206,7 +210,7 @@ async def _peek(response: httpcore.Response) -> bytes:
                 if len(kept) >= _PEEK_BYTES:
                     break
     except (TimeoutError, *_NETWORK_ERRORS):
-        pass  # The status is what counts, and it was there.
+        pass
     return bytes(kept)
 
 

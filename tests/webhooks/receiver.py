@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from standardwebhooks import Webhook as Verifier
@@ -26,7 +27,7 @@ from app.webhooks.sending import Limits, Sender
 from app.webhooks.service import create_webhook
 
 QUICK = Limits(connect_seconds=0.3, total_seconds=0.5)
-"""What the tests wait, in place of seconds."""
+"""What tests wait for a receiver that does not answer, in place of seconds."""
 
 
 @dataclass
@@ -171,6 +172,12 @@ class Receiver:
                     self.at_once -= 1
         writer.close()
 
+    async def has(self, count: int) -> None:
+        """Wait until so many requests have come in."""
+        async with asyncio.timeout(10):
+            while len(self.got) < count:  # noqa: ASYNC110 - an event would have to be set in every behaviour
+                await asyncio.sleep(0.01)
+
     def by_member(self) -> dict[str | None, list[int]]:
         """Return the numbers of the messages of each member, in the order in which they came in first."""
         found: dict[str | None, list[int]] = {}
@@ -203,6 +210,12 @@ async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@cache
+def trust() -> ssl.SSLContext:
+    """Return the usual authorities; to read them takes longer than most tests."""
+    return ssl.create_default_context()
+
+
 def vault() -> Vault:
     """Return the vault of the tests' settings."""
     return Vault(codes_key(settings()))
@@ -223,10 +236,11 @@ async def tell(
 
 
 async def deliver(
-    program: Program, *, limits: Limits = QUICK, allow_private: bool = True, **options: Any
+    program: Program, *, limits: Limits | None = None, allow_private: bool = True, **options: Any
 ) -> None:
     """Do what the workers do until nothing is due."""
     await number_program(program.id)
+    options.setdefault("tls", trust())
     async with (
         Sender(allow_private=allow_private, limits=limits, **options) as sender,
         Deliverer(sender, vault()) as deliverer,
