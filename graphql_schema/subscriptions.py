@@ -8,13 +8,15 @@ import strawberry
 
 from app.errors import ErrorCode, refuse
 from app.jobs.jobs import JobStatus
-from app.live.sources import BALANCES, JOBS
+from app.live.sources import BALANCES, JOBS, TIERS
 from app.members import reads
 from graphql_schema.access import object_type, resolver
 from graphql_schema.inputs import MemberRef
 from graphql_schema.jobs import JOB_READ, Job
-from graphql_schema.ledger import READ, Balance
+from graphql_schema.ledger import Balance
+from graphql_schema.members import READ
 from graphql_schema.nodes import Info, key_of, program_of
+from graphql_schema.tier_progress import TierProgress
 
 _WHOSE = "Whose. A member's token leaves it out, for it sees its own; an API key has to say it."
 Whose = Annotated[MemberRef | None, strawberry.argument(description=_WHOSE)]
@@ -51,6 +53,19 @@ class Subscription:
         with info.context.services.hub.watch(BALANCES, program_of(info), member_id) as watch:
             while (balance := await watch.next()) is not None:
                 yield Balance.of(balance)
+
+    @resolver(
+        description="The member's tier and what is missing for the next one, at once and after every change:"
+        " a new tier within moments, what else counts within ten seconds.",
+        scope=READ,
+        member=True,
+        is_subscription=True,
+    )
+    async def tier(self, info: Info, member: Whose = None) -> AsyncGenerator[TierProgress, None]:
+        member_id = await _whose(info, member)
+        with info.context.services.hub.watch(TIERS, program_of(info), member_id) as watch:
+            while (progress := await watch.next()) is not None:
+                yield TierProgress.of(progress)
 
     @resolver(description="Progress of a job until it ends.", scope=JOB_READ, is_subscription=True)
     async def job(

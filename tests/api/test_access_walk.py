@@ -31,6 +31,8 @@ BY_TYPE = {
     "Campaign",
     "Reward",
     "Redemption",
+    "Job",
+    "FailedJob",
 }
 REFUSED = ("UNAUTHENTICATED", "FORBIDDEN")
 

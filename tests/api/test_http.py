@@ -269,27 +269,6 @@ async def test_unknown_address_is_not_found_and_still_carries_an_id(api: Api) ->
     assert response.headers["x-request-id"]
 
 
-async def test_websocket_is_refused_before_it_opens(api: Api) -> None:
-    """There is nothing to subscribe to."""
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def receive() -> Any:
-        return {"type": "websocket.connect"}
-
-    scope = {
-        "type": "websocket",
-        "path": "/graphql",
-        "raw_path": b"/graphql",
-        "headers": [],
-        "query_string": b"",
-    }
-    await api.application(scope, receive, send)
-    assert [message["type"] for message in sent] == ["websocket.close"]
-
-
 async def test_one_of_several_operations_has_to_be_named(api: Api) -> None:
     body = {"query": "query A { __typename } query B { b: __typename }"}
     for name, status in ((None, 400), ("C", 400), ("__proto__", 400), ("B", 200)):

@@ -95,8 +95,10 @@ def test_every_mutation_answers_with_a_payload_of_its_own_that_tells_what_is_wro
         assert str(payload.fields["userErrors"].type) == "[UserError!]!", name
 
 
-def test_schema_offers_no_subscription_yet() -> None:
-    assert schema().subscription_type is None
+def test_what_can_be_subscribed_to() -> None:
+    subscription = schema().subscription_type
+    assert subscription
+    assert subscription.fields.keys() == {"balance", "tier", "job"}
 
 
 QUERIES = sorted((Path(app.web.__file__).parent / "src" / "graphiql" / "queries").glob("*.graphql"))

@@ -138,11 +138,14 @@ def _leads_to(field: GraphQLField) -> list[GraphQLObjectType]:
 
 
 def object_types() -> list[GraphQLObjectType]:
-    """Return all object types but those of introspection."""
+    """Return all object types but those of introspection.
+
+    What is subscribed to does not come over HTTP: tests/api/test_subscriptions.py walks it.
+    """
     return [
         type_
         for type_ in schema().type_map.values()
-        if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__")
+        if isinstance(type_, GraphQLObjectType) and not type_.name.startswith(("__", "Subscription"))
     ]
 
 
