@@ -9,13 +9,14 @@ import asyncpg
 from app.database import transaction
 from app.ledger.burning_checks import BURNING_CHECKS
 from app.ledger.checks import CHECKS
+from app.ledger.feed_checks import FEED_CHECKS
 from app.ledger.referral_checks import REFERRAL_CHECKS
 from app.ledger.transfer_checks import TRANSFER_CHECKS
 
 MAX_FINDINGS = 100
 """Differences that are told of one check; the first says enough."""
 
-EVERY_CHECK = {**CHECKS, **BURNING_CHECKS, **TRANSFER_CHECKS, **REFERRAL_CHECKS}
+EVERY_CHECK = {**CHECKS, **BURNING_CHECKS, **TRANSFER_CHECKS, **REFERRAL_CHECKS, **FEED_CHECKS}
 """What is computed again, in the order in which it is told."""
 
 
