@@ -50,7 +50,8 @@ class Topic(StrEnum):
     POINTS_EXPIRED = (
         "points.expired",
         "Points have expired.",
-        "points, available and pending (the balance afterwards), day (the last one of their use)",
+        "points, available and pending (the balance afterwards), day (the first one without them);"
+        " on their way from another member: transferId, fromMemberId",
     )
     POINTS_ADJUSTED = (
         "points.adjusted",
@@ -86,16 +87,20 @@ class Topic(StrEnum):
         "The purchase was refunded that had brought a referral its points.",
         f"{_REFERRAL}, role, points",
     )
-    TRANSFER_SENT = "transfer.sent", "Points are on their way to another member.", "transferId, to, points"
+    TRANSFER_SENT = (
+        "transfer.sent",
+        "Points are on their way to another member.",
+        "transferId, toMemberId, points, available",
+    )
     TRANSFER_RECEIVED = (
         "transfer.received",
         "Points of another member have arrived.",
-        "transferId, from, points",
+        "transferId, fromMemberId, points (that arrived), expired (on the way), available",
     )
     TRANSFER_RETURNED = (
         "transfer.returned",
         "Points that were sent came back: the other could not take them.",
-        "transferId, to, points",
+        "transferId, toMemberId, points, available",
     )
     REWARD_STOCK_LOW = "reward.stock_low", "Few pieces are left of a reward.", "rewardId, name, left"
     REWARD_CODES_LOW = "reward.codes_low", "Few codes are left in a reward's pool.", "rewardId, name, left"
