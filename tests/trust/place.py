@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -105,6 +106,7 @@ class Place:
         self.postgres = EmbeddedPostgres(folder)
         self.redis = EmbeddedRedis(folder)
         self.workers: list[Child] = []
+        self._numbers = count()
         self._environment = environment
         self._api: Child | None = None
 
@@ -154,9 +156,8 @@ class Place:
     def add_worker(self, queues: str = "") -> Child:
         """Start one more worker, of some queues or of all."""
         arguments = ["work", "--queues", queues] if queues else ["work"]
-        worker = Child(
-            arguments, self.folder, self.environment, self.folder / f"worker-{len(self.workers)}.txt"
-        )
+        log = self.folder / f"worker-{next(self._numbers)}.txt"
+        worker = Child(arguments, self.folder, self.environment, log)
         self.workers.append(worker)
         return worker
 

@@ -88,6 +88,19 @@ class Shop:
         assert not payload["userErrors"], payload
         return payload
 
+    async def ask(self, query: str, **variables: Any) -> Any:
+        """Send one operation with variables of its own, and return what its one field gives."""
+        response = await self.http.post(
+            "/graphql",
+            json={"query": query, "variables": variables},
+            headers={"authorization": f"Bearer {self._key}"},
+            timeout=ANSWER_SECONDS,
+        )
+        body = response.json()
+        assert not body.get("errors"), body
+        (answer,) = body["data"].values()
+        return answer
+
     def _purchase(self, member: str, processing: str | None = None) -> tuple[str, int, dict[str, Any]]:
         self._serial += 1
         name, euros = f"e{self._serial}", self._random.randint(1, 200)
