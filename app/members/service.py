@@ -104,7 +104,11 @@ async def enroll_members(program_id: UUID, members: Sequence[NewMember]) -> list
         async with transaction() as sql:
             codes = {n: code for n in sound if (code := members[n].referral_code) is not None}
             referrers = await find_referrers(sql, program_id, codes)
+            for n in codes.keys() - referrers.keys():
+                outcomes[n] = Enrolled(errors=(_NO_SUCH_CODE,))
             good = [n for n in sound if n not in codes or n in referrers]
+            if not good:
+                return
             rows = [_row(members[n], moment) for n in good]
             found = await sql.fetch(_ENROLL, program_id, moment, *map(list, zip(*rows, strict=True)))
             added = {row["id"]: MemberRow(*row[:-1]) for row in found}
@@ -117,17 +121,10 @@ async def enroll_members(program_id: UUID, members: Sequence[NewMember]) -> list
             if found:
                 version = found[0]["rules_version"]
                 earned[:] = await record_enrolments(sql, program_id, version, list(added.values()), moment)
-            pairs = [(n, row[0]) for n, row in zip(good, rows, strict=True) if row[0] in added]
-            brought = [Bringing(referrers[n], member) for n, member in pairs if n in referrers]
-            await record_referrals(sql, program_id, brought, moment)
-            own = {
-                known.id
-                for n, known in zip(others, there, strict=True)
-                if known and referrers.get(n) == known.id
-            }
-            await record_self_referrals(sql, program_id, own, moment)
-        for n in codes.keys() - referrers.keys():
-            outcomes[n] = Enrolled(errors=(_NO_SUCH_CODE,))
+            if referrers:
+                brought = {n: row[0] for n, row in zip(good, rows, strict=True) if row[0] in added}
+                known_by = {n: known.id for n, known in zip(others, there, strict=True) if known}
+                await _record_referrals(sql, program_id, referrers, brought, known_by, moment)
         for n, row in zip(good, rows, strict=True):
             if row[0] in added:
                 outcomes[n] = Enrolled(added[row[0]])
@@ -137,6 +134,21 @@ async def enroll_members(program_id: UUID, members: Sequence[NewMember]) -> list
     await retrying(enroll)
     count(earned)
     return outcomes
+
+
+async def _record_referrals(
+    sql: asyncpg.Connection,
+    program_id: UUID,
+    referrers: Mapping[int, UUID],
+    added: Mapping[int, UUID],
+    known: Mapping[int, UUID],
+    moment: datetime,
+) -> None:
+    """Keep by whom members were brought, and who of those who were there gave their own code; by position."""
+    brought = [Bringing(referrers[n], member) for n, member in added.items() if n in referrers]
+    await record_referrals(sql, program_id, brought, moment)
+    own = {member for n, member in known.items() if referrers.get(n) == member}
+    await record_self_referrals(sql, program_id, own, moment)
 
 
 def _row(member: NewMember, moment: datetime) -> tuple[Any, ...]:

@@ -8,14 +8,15 @@ from app.database import connection
 from app.earning.events import Incoming
 from app.earning.recording import record_now
 from app.earning.refunding import EventRef, refund_purchase
-from app.earning.rules import EventKind, ReferralTrigger, Rule
+from app.earning.rule_service import create_rule
+from app.earning.rules import EventKind, ReferralTrigger, Rule, RuleDefinition, RuleStatus
 from app.ids import new_id
 from app.ledger.verify import Finding
 from app.members.inputs import MemberStatus
 from app.members.reads import MemberRow
 from app.members.service import update_member
 from app.programs.models import Program
-from tests.helpers import by_id, find_differences, new_member, new_rule, purchase, work_all
+from tests.helpers import by_id, find_differences, new_member, purchase, work_all
 
 JOINING = ReferralTrigger.REGISTRATION
 BUYING = ReferralTrigger.FIRST_PURCHASE
@@ -29,14 +30,9 @@ async def friend_rule(
     **definition: Any,
 ) -> Rule:
     """Set up a rule that pays for friends."""
-    return await new_rule(
-        program,
-        0,
-        fixed=fixed,
-        referred_points=referred,
-        referral_trigger=trigger,
-        **({"trigger": EventKind.REFERRAL} | definition),
-    )
+    fields = {"name": "Friends", "fixed_points": fixed, "referred_points": referred} | definition
+    rule = RuleDefinition(trigger=EventKind.REFERRAL, referral_trigger=trigger, **fields)
+    return await create_rule(program.id, rule, RuleStatus.ACTIVE)
 
 
 async def new_friend(program: Program, of: MemberRow, **profile: Any) -> MemberRow:
