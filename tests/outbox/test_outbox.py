@@ -379,4 +379,4 @@ async def test_what_waits_is_counted_and_its_age_told() -> None:
     assert everything["earning"].oldest <= NOW
     for batch in await stamp_all(program):
         await earn_batch(batch)
-    assert await waiting(program.id) == []
+    assert "earning" not in {each.queue for each in await waiting(program.id)}
