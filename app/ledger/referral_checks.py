@@ -46,9 +46,9 @@ REFERRAL_CHECKS = {
     "every event of a referral is of a credit": """ /* scoped by: account */
         SELECT a.id, format('event %s', v.external_id), 'no credit'
         FROM event v JOIN a ON a.id = v.member_id
-        WHERE v.kind = 'REFERRAL'
-          AND NOT EXISTS (SELECT FROM referral_credit c WHERE v.id IN (c.referrer_event_id, c.referred_event_id)
-              AND v.member_id IN (c.referrer_id, c.referred_id))""",
+        LEFT JOIN (SELECT referrer_event_id AS event_id FROM referral_credit
+            UNION ALL SELECT referred_event_id FROM referral_credit) c ON c.event_id = v.id
+        WHERE v.kind = 'REFERRAL' AND c.event_id IS NULL""",
     "what was taken back of a referral has nothing left": """ /* scoped by: account */
         SELECT a.id, format('%s %s of referral %s, taken back at %s', c.trigger, c.round, c.referral_id, c.taken_back_at),
             format('its awards have %s left', sum(w.remaining))

@@ -69,7 +69,7 @@ WHERE program_id = $1 AND id = $2
 """
 
 _FIRST = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
-_PAGE = 50
+_PAGE = 10
 
 
 class Standing(NamedTuple):
