@@ -13,15 +13,16 @@ from app.tiers.qualification import Counted
 # back, money that it gave back, and purchases of which nothing is left do not. What was paid with points is
 # no money spent, unless the program lets such payments earn ($2).
 _REFUNDED = """
-LEFT JOIN LATERAL (
+LEFT JOIN LATERAL ( /* scoped by: event */
     SELECT sum(f.amount) AS amount, bool_or(f.whole) AS whole FROM refund f WHERE f.event_id = e.id
 ) back ON TRUE
 """
-_TAKEN = "JOIN event_outcome o ON o.event_id = e.id AND o.rejection IS NULL"
+_TAKEN = "JOIN event_outcome o ON o.event_id = e.id AND o.rejection IS NULL /* scoped by: event */"
 
 SOURCES: Mapping[TierBasis, tuple[str, str]] = {
     TierBasis.POINTS_EARNED: (
-        "CROSS JOIN LATERAL (SELECT sum(a.remaining) AS points FROM award a WHERE a.event_id = e.id) w",
+        "CROSS JOIN LATERAL ( /* scoped by: event */"
+        " SELECT sum(a.remaining) AS points FROM award a WHERE a.event_id = e.id) w",
         "w.points",
     ),
     TierBasis.AMOUNT_SPENT: (
