@@ -275,6 +275,12 @@ class _Connection:
             idle_at = float("inf") if self._running else self._idle_at
             self._timeout.reschedule(min(idle_at, self._expires_at) if when is None else when)
 
+    def _rest(self) -> None:
+        """Begin to count the time in which nothing goes on, when that is so."""
+        if not self._running:
+            self._idle_at = asyncio.get_running_loop().time() + self._sockets.settings.idle_seconds
+        self._reschedule()
+
     async def _close(self, close: Close) -> None:
         reason = close.reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         # Who does not read may not hear of it.
@@ -375,7 +381,10 @@ class _Connection:
         if operation is not None:
             operation.silent = True
             if operation.streams and operation.task:
+                # Its place is free at once, though it ends a moment later.
+                self._running.discard(operation)
                 operation.task.cancel()
+                self._rest()
 
     _takers: Mapping[str, Callable[["_Connection", Mapping[str, Any]], Awaitable[Close | None]]] = {
         "connection_init": _init,
@@ -396,9 +405,7 @@ class _Connection:
             if self._operations.get(operation.id) is operation:
                 # Before the last message: with it the id may be used again.
                 del self._operations[operation.id]
-            if not self._running:
-                self._idle_at = asyncio.get_running_loop().time() + self._sockets.settings.idle_seconds
-            self._reschedule()
+            self._rest()
         if operation.silent:
             return
         if errors:
