@@ -19,6 +19,7 @@ from app.access.tokens import MemberTokens, create_member_token
 from app.campaigns.service import create_campaign
 from app.catalog.vault import Vault
 from app.database import transaction
+from app.demo_friends import fill_friends
 from app.demo_rewards import PAID_ORDER, PAYER, fill_catalog
 from app.demo_rules import QUIZ, RULES, STORES, TIERS, campaigns, gold_rule
 from app.earning.events import Incoming, OwnDeed
@@ -42,7 +43,9 @@ from app.programs.service import create_program, find_program
 from app.settings import Settings
 from app.stores.reads import StoreRef
 from app.stores.service import create_store
+from app.tiers.policy import TierBasis, TierDowngrade, TierPolicy, TierWindow
 from app.tiers.service import create_tier, get_tiers, set_member_tier
+from app.tiers.standings import evaluate_members
 
 log = structlog.get_logger(__name__)
 
@@ -54,12 +57,16 @@ PROGRAM = NewProgram(
     max_points_per_day=2000,
     expiry=ExpiryPolicy(ExpiryKind.ROLLING_MONTHS, 24),
     debt_limit=500,
+    tier_policy=TierPolicy(
+        TierBasis.AMOUNT_SPENT, TierWindow.ROLLING_MONTHS, 12, TierDowngrade.ONE_STEP, grace_days=30
+    ),
 )
 MEMBERS = 48
 MONTHS = 7
 _TOKEN_SECONDS = 86_400
 _KEY_FILE = "demo.key"
-_BATCH = 500
+_BATCH = 150
+"""Purchases after which tiers are looked at: so those who climb earn by their new tier from then on."""
 
 _FIRST = (
     "Ada", "Ben", "Chloé", "Dario", "Elif", "Finn", "Grace", "Hugo", "Ines", "Jonas", "Kaja", "Luca",
@@ -85,7 +92,8 @@ _GOODS = (
 _STORES = tuple(StoreRef(external_id=store.external_id) for store in STORES)
 _PLACES = (*_STORES, None, None)
 """Where purchases were made; None is the web."""
-_TIERS_GIVEN = {1: "Blossom", 5: "Gold", 9: "Blossom", 14: "Gold", 23: "Blossom", 30: "Blossom", 41: "Gold"}
+_TIERS_GIVEN = {5: "Gold", 14: "Gold", 30: "Blossom", 41: "Gold"}
+"""By hand; the others climb by what they spend."""
 
 
 class Demo(NamedTuple):
@@ -136,7 +144,8 @@ async def fill(program: Program, vault: Vault) -> None:
     """Give a program stores, tiers, rules, campaigns, a catalog, members, and what they did in MONTHS months.
 
     Safe to be broken off and begun again: all of it follows from the time at which the program was
-    made, and what is there already is recognised. The last purchase is recorded last of all.
+    made, and what is there already is recognised. The last purchase is recorded last of all. What workers
+    would find out later is found out here: a demo is complete without one, and with any number.
 
     Args:
         vault: seals the codes of the catalog.
@@ -145,7 +154,9 @@ async def fill(program: Program, vault: Vault) -> None:
     tiers = await _set_up(program)
     chance = random.Random(20)  # noqa: S311 - plausible, not secret
     members = [_member(number, now, chance) for number in range(1, MEMBERS + 1)]
-    await enroll_members(program.id, members)
+    enrolled = [each.member for each in await enroll_members(program.id, members)]
+    there = [member for member in enrolled if member is not None]
+    ids = [member.id for member in there]
     since = now - timedelta(days=90)
     for number, tier in _TIERS_GIVEN.items():
         await set_member_tier(program.id, _ref(number), tiers[tier], since, None, "A regular for years")
@@ -155,6 +166,7 @@ async def fill(program: Program, vault: Vault) -> None:
     events.sort(key=lambda event: event.content.occurred_at or now)
     for start in range(0, len(events), _BATCH):
         await record_now(program.id, events[start : start + _BATCH])
+        await evaluate_members(program.id, ids, None)
     await _give_back(program, orders)
     for number, points, reason in (
         (1, 150, "Sorry for the broken cup"),
@@ -164,6 +176,8 @@ async def fill(program: Program, vault: Vault) -> None:
         await adjust_points(program.id, _ref(number), points, reason, f"demo-{number}")
     payment = await fill_catalog(program, tiers["Blossom"], vault)
     await record_now(program.id, [_incoming(_paid_order(now))._replace(redemption_id=payment)])
+    ids += await fill_friends(program, there[0])
+    await evaluate_members(program.id, ids, None)
     await record_now(program.id, [_incoming(_last_order(now))])
 
 

@@ -160,16 +160,7 @@ _DEEDS = (
     ),
 )
 
-_DRAFTS = (
-    RuleDefinition(
-        "Coffee is worth more, too",
-        EventKind.PURCHASE,
-        "Half a point more for every euro of coffee, from spring on.",
-        points_per_amount=PointsPerAmount(Decimal("0.5")),
-        products=ProductFilter(categories=("Coffee",)),
-        stacking=RuleStacking.ADD,
-        priority=5,
-    ),
+_FRIENDS = (
     RuleDefinition(
         "Bring a friend",
         EventKind.REFERRAL,
@@ -181,8 +172,20 @@ _DRAFTS = (
     ),
 )
 
+_DRAFTS = (
+    RuleDefinition(
+        "Coffee is worth more, too",
+        EventKind.PURCHASE,
+        "Half a point more for every euro of coffee, from spring on.",
+        points_per_amount=PointsPerAmount(Decimal("0.5")),
+        products=ProductFilter(categories=("Coffee",)),
+        stacking=RuleStacking.ADD,
+        priority=5,
+    ),
+)
+
 RULES = (
-    *((rule, RuleStatus.ACTIVE) for rule in (*_PURCHASES, *_DEEDS)),
+    *((rule, RuleStatus.ACTIVE) for rule in (*_PURCHASES, *_DEEDS, *_FRIENDS)),
     *((rule, RuleStatus.DRAFT) for rule in _DRAFTS),
 )
 """All but `gold_rule`."""
