@@ -1,5 +1,6 @@
 """Doing what batches of the outbox name: once, and so that what fails does not hold up the others."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -11,6 +12,11 @@ from app.errors import Unavailable
 from app.metrics import ERRORS
 from app.outbox import service as outbox
 from app.outbox.service import Queue
+
+MAX_PATIENCE = 6
+"""What may pass has to pass within so many deliveries, which take some minutes; then it counts as failed."""
+
+_ALONE_SECONDS = 15.0
 
 log = structlog.get_logger("laurel.outbox")
 
@@ -26,7 +32,8 @@ async def consume(queue: Queue, batch: UUID, work: Work) -> int:
     """Do the work that a batch names; a batch that somebody else has finished is nothing to do.
 
     Where it fails as a whole it is done member by member; who fails alone is tried again a little later,
-    and after a few times put aside as a failed job.
+    and after a few times put aside as a failed job. So is, in the end, who never gets through though all
+    of it might pass, such as who takes longer than there is time.
 
     Returns:
         How much was done.
@@ -38,17 +45,19 @@ async def consume(queue: Queue, batch: UUID, work: Work) -> int:
         claim = await outbox.read_batch(sql, batch)
     if claim is None:
         return 0
-    try:
-        return await work(claim.program_id, claim.members, batch)
-    except (*TRANSIENT, Unavailable):
-        raise
-    except Exception as error:
-        if len(claim.members) == 1:
-            errors = {claim.members[0]: _told(queue, batch, claim.members[0], error)}
-            total = 0
-        else:
-            log.exception("batch_failed", queue=queue, batch=str(batch))
-            total, errors = await _one_by_one(queue, batch, claim, work)
+    if claim.attempts > MAX_PATIENCE:
+        total, errors = await _one_by_one(queue, batch, claim, work)
+    else:
+        try:
+            return await work(claim.program_id, claim.members, batch)
+        except (*TRANSIENT, Unavailable):
+            raise
+        except Exception as error:
+            if len(claim.members) == 1:
+                total, errors = 0, {claim.members[0]: _told(queue, batch, claim.members[0], error)}
+            else:
+                log.exception("batch_failed", queue=queue, batch=str(batch))
+                total, errors = await _one_by_one(queue, batch, claim, work)
     aside = await outbox.fail(batch, errors, clock.now())
     if aside:
         log.error("work_put_aside", queue=queue, failed_jobs=aside)
@@ -63,22 +72,25 @@ async def _one_by_one(
     errors: dict[UUID, str] = {}
     for member in claim.members:
         try:
-            total += await work(claim.program_id, [member], None)
-        except (*TRANSIENT, Unavailable):
-            raise
+            async with asyncio.timeout(_ALONE_SECONDS):
+                total += await work(claim.program_id, [member], None)
+        except (*TRANSIENT, Unavailable) as error:
+            if claim.attempts <= MAX_PATIENCE:
+                raise
+            errors[member] = _told(queue, batch, member, error.__cause__ or error)
         except Exception as error:
             errors[member] = _told(queue, batch, member, error)
     return total, errors
 
 
-def _told(queue: Queue, batch: UUID, member: UUID, error: Exception) -> str:
+def _told(queue: Queue, batch: UUID, member: UUID, error: BaseException) -> str:
     """Tell the log what went wrong, and return it as text."""
     ERRORS.labels(queue).inc()
     log.exception("work_failed", queue=queue, subject=str(member), batch=str(batch), exc_info=error)
     return described(error)
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """Return what went wrong in a text that PostgreSQL keeps, whatever is in it."""
     text = f"{type(error).__name__}: {error}"
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

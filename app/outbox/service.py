@@ -161,16 +161,19 @@ class Claim(NamedTuple):
 
     program_id: UUID
     members: list[UUID]
+    attempts: int = 1
+    """So often it was sent, this time included."""
 
 
 async def read_batch(sql: asyncpg.Connection, batch: UUID) -> Claim | None:
     """Return whose work a batch names; None when somebody else has finished it."""
     rows = await sql.fetch(
-        "SELECT program_id, members FROM outbox /* scoped by: worker */ WHERE batch = $1", batch
+        "SELECT program_id, members, attempts FROM outbox /* scoped by: worker */ WHERE batch = $1", batch
     )
     if not rows:
         return None
-    return Claim(rows[0]["program_id"], sorted({member for row in rows for member in row["members"]}))
+    members = sorted({member for row in rows for member in row["members"]})
+    return Claim(rows[0]["program_id"], members, max(row["attempts"] for row in rows))
 
 
 async def finish(sql: asyncpg.Connection, batch: UUID | None) -> bool:

@@ -9,15 +9,16 @@ import asyncpg
 import pytest
 
 from app import clock
-from app.database import connection, transaction
+from app.database import DatabaseAway, connection, transaction
 from app.earning.events import Incoming
 from app.earning.processing import earn_batch
 from app.earning.recording import store
+from app.errors import Unavailable
 from app.ids import new_id
 from app.jobs.health import Waiting, waiting
 from app.ledger.reads import get_balances
 from app.members.reads import MemberRow
-from app.outbox.consuming import consume
+from app.outbox.consuming import MAX_PATIENCE, consume
 from app.outbox.service import (
     BATCH_ITEMS,
     LEASE,
@@ -259,6 +260,36 @@ async def test_an_error_with_characters_that_cannot_be_stored_is_put_aside_all_t
         await consume(Queue.EARNING, (await rows_of(program.id))[0]["batch"], work)
         now += timedelta(days=3650)
     assert [row["error"] for row in await failed_jobs(program.id)] == ["ValueError: zero \ufffd, half ?"]
+
+
+async def test_what_never_gets_through_though_it_might_pass_is_put_aside_and_holds_up_nobody() -> None:
+    program, stuck, other = await new_program(), new_id(), new_id()
+    await leave(program.id, 2, members=[stuck, other])
+    done = []
+
+    async def work(program_id: UUID, members: list[UUID], batch: UUID | None) -> int:
+        if stuck in members:
+            raise DatabaseAway("busy") from asyncpg.LockNotAvailableError("somebody holds it")
+        done.extend(members)
+        return len(members)
+
+    now, deliveries = NOW, 0
+    while await rows_of(program.id):
+        deliveries += 1
+        await stamp_everything(now)
+        batch = (await rows_of(program.id))[0]["batch"]
+        if deliveries <= MAX_PATIENCE:
+            with pytest.raises(Unavailable):
+                await consume(Queue.EARNING, batch, work)
+            now += MAX_LEASE + SECOND
+            await take_back([Queue.EARNING], now)
+        else:
+            await consume(Queue.EARNING, batch, work)
+            now = clock.now() + 30 * SECOND
+    assert done == [other]
+    assert deliveries == MAX_PATIENCE + MAX_FAILURES
+    (failed,) = await failed_jobs(program.id)
+    assert (failed["subject"], failed["error"]) == (stuck, "LockNotAvailableError: somebody holds it")
 
 
 async def test_one_turn_of_a_relay_takes_a_bounded_part_of_what_waits() -> None:
