@@ -60,9 +60,7 @@ class Webhook(Node):
             disabled_at=webhook.disabled_at,
         )
 
-    @resolver(
-        description="How many messages it has not acknowledged yet; counted up to 10,000.", access=INHERITED
-    )
+    @resolver(description="How many messages it has not acknowledged yet; counted up to 10,000.")
     def waiting(self, info: Info) -> int:
         return later(info.context.loader(load_waiting).load(key_of(self.id, "Webhook")))
 

@@ -31,8 +31,10 @@ BY_TYPE = {
     "Campaign",
     "Reward",
     "Redemption",
+    "Referral",
     "Job",
     "FailedJob",
+    "Webhook",
 }
 REFUSED = ("UNAUTHENTICATED", "FORBIDDEN")
 

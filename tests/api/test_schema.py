@@ -61,7 +61,7 @@ def test_every_list_of_objects_that_can_grow_is_a_connection() -> None:
         "Event.explanation", "Event.lines", "Event.refunds", "Query.tiers", "Refund.lines", "Reward.tiers",
         "PointsPaymentQuote.userErrors", "RewardStatement.lines",
         "SimulatedAward.steps", "Simulation.awards",
-        "Simulation.explanation", "Simulation.userErrors",
+        "Simulation.explanation", "Simulation.userErrors", "Query.webhooks",
     }  # fmt: skip
 
 
