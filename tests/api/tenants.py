@@ -27,6 +27,8 @@ EVERYTHING = """{
         id status rejection referrerPoints referredPoints creditedAt referrer { id } referred { id }
     } }
     failedJobs(first: 100) { nodes { id name error attempts firstFailedAt lastFailedAt } }
+    messages(first: 100) { nodes { id topic payload createdAt member { id } } }
+    webhooks { id url topics createdAt failingSince lastError disabledAt }
     redemptions(first: 100) { nodes {
         id status quantity points amount codes orderId reservedUntil updatedAt member { id } reward { id }
     } }
@@ -54,6 +56,7 @@ CURSORS = """query ($member: MemberRef!) {
     redemptions(first: 1) { pageInfo { endCursor } }
     referrals(first: 1) { nodes { id } pageInfo { endCursor } }
     failedJobs(first: 1) { nodes { id } pageInfo { endCursor } }
+    messages(first: 1) { nodes { id } pageInfo { endCursor } }
     member(by: $member) {
         ledger(first: 1) { pageInfo { endCursor } }
         events(first: 1) { pageInfo { endCursor } }
@@ -62,9 +65,13 @@ CURSORS = """query ($member: MemberRef!) {
 
 CODE = "query ($member: MemberRef!) { member(by: $member) { referralCode } }"
 
+WEBHOOK = """mutation ($input: WebhookInput!) {
+    createWebhook(input: $input) { webhook { id } secret userErrors { code field } }
+}"""
+
 LISTS = (
     "apiKeys", "earningRules", "members", "campaigns", "stores", "catalog", "redemptions", "referrals",
-    "failedJobs",
+    "failedJobs", "messages",
 )  # fmt: skip
 """The lists of the program; those of a member are apart."""
 
@@ -125,6 +132,7 @@ async def populate(world: World) -> Objects:
             error = {member_id: f"{mark} error"}
             await put_aside(sql, Queue.EARNING, world.program_id, error, 4, now(), now())
     job = await world.call("mutation { recalculateTiers { job { id } } }")
+    webhook = await world.done(WEBHOOK, url=f"https://{mark}.invalid/{mark}", topics=["tier.up"])
     listed = await world.call(CURSORS, {"member": {"id": world.member}})
     cursors = {name: listed[name] for name in LISTS}
     cursors |= {name: listed["member"][name] for name in ("ledger", "events")}
@@ -144,7 +152,9 @@ async def populate(world: World) -> Objects:
         "Redemption": redeemed["redemption"]["id"],
         "Referral": listed["referrals"]["nodes"][0]["id"],
         "Job": job["recalculateTiers"]["job"]["id"],
+        "Message": listed["messages"]["nodes"][0]["id"],
         "FailedJob": listed["failedJobs"]["nodes"][0]["id"],
+        "Webhook": webhook["webhook"]["id"],
     }
     return Objects(
         nodes,

@@ -24,7 +24,9 @@ from tests.api.tenants import LISTS, Objects, everything, populate
 from tests.api.walk import Place, places
 
 PLACES = places()
-MINE_ALONE = ("Member", "LedgerEntry", "Event", "Award", "Refund", "ApiKey", "Redemption", "Referral")
+MINE_ALONE = (
+    "Member", "LedgerEntry", "Event", "Award", "Refund", "ApiKey", "Redemption", "Referral", "Message",
+)  # fmt: skip
 SELECT = "{ __typename id ... on Program { name } ... on Member { email } ... on Event { data } }"
 
 
@@ -121,7 +123,7 @@ def test_every_way_to_name_something_is_tried() -> None:
         "uploadRewardCodes.rewardId", "redeem.input.member", "redeem.input.rewardId", "reserve.input.member",
         "reserve.input.rewardId", "capture.input.redemptionId", "cancelRedemption.input.redemptionId",
         "markRedemptionFulfilled.id", "quotePointsPayment.member", "drawGiveaway.rewardId",
-        "retryFailedJob.id", "transferPoints.input.from", "transferPoints.input.to",
+        "retryFailedJob.id", "deleteWebhook.id", "enableWebhook.id", "transferPoints.input.from", "transferPoints.input.to",
     }  # fmt: skip
     assert {str(place) for place in PLACES if place.kind == "cursor"} == {
         f"{name}.{end}" for name in LISTS for end in ("after", "before")
