@@ -103,10 +103,11 @@ class MessageQueries:
         problems.refuse_any()
         member_id = None
         if member is not None:
+            ref = member.value()
             async with database() as sql:
-                (state,) = await find_states(sql, program_id, [member.value()])
+                (state,) = await find_states(sql, program_id, [ref])
             if state is None:
-                raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member")
+                raise refuse(ErrorCode.NOT_FOUND, "There is no such member.", "member", ref.field)
             member_id = state.id
         result = await feed.list_messages(program_id, page, topics or (), member_id)
         return connection(_LIST, result, Message.of, lambda each: (each.position,))

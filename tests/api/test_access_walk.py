@@ -35,6 +35,7 @@ BY_TYPE = {
     "Job",
     "FailedJob",
     "Webhook",
+    "Message",
 }
 REFUSED = ("UNAUTHENTICATED", "FORBIDDEN")
 

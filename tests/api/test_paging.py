@@ -9,6 +9,7 @@ from tests.api.client import CREATE_KEY, World, unique
 
 LISTS = (
     "apiKeys", "members", "earningRules", "campaigns", "stores", "catalog", "ledger", "events", "redemptions",
+    "messages",
 )  # fmt: skip
 NEWEST_FIRST = ("ledger", "events", "redemptions")
 
@@ -30,7 +31,7 @@ async def add(world: World, name: str) -> None:
     elif name == "redemptions":
         await world.adjust(1)
         await world.redeem((await world.reward(points=1))["id"])
-    elif name == "ledger":
+    elif name in ("ledger", "messages"):
         await world.adjust(1)
     else:
         await world.purchase("1")
