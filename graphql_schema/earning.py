@@ -43,7 +43,8 @@ enum_type(
         "NOT_ACTIVE": "It was a draft, or paused.",
         "NOT_STARTED": "The event happened before its window.",
         "ENDED": "The event happened after its window.",
-        "OTHER_ACTION": "It is for another action.",
+        "OTHER_ACTION": "It is for another action; of a referral, for something else that the friend"
+        " does, or for the other side.",
         "BELOW_MINIMUM": "The amount did not reach its minimum.",
         "NO_MATCHING_PRODUCT": "Nothing that it is about was bought.",
         "NOT_IN_AUDIENCE": "It is for other tiers or other stores.",

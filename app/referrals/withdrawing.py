@@ -14,6 +14,8 @@ from app.earning.taking_back import Request, announce, take_back_whole
 from app.ids import new_id
 from app.messages.leaving import leave
 from app.metrics import POINTS_TAKEN_BACK
+from app.outbox import service as outbox
+from app.outbox.service import Queue
 from app.programs.policy import ProgramPolicy
 from app.redemptions.expiring import check_run_out, releasing
 from app.referrals import records, telling
@@ -49,6 +51,8 @@ async def take_back_side(program_id: UUID, referral: Referral, credit: Credit, s
                 taken = await _take_back(sql, locked.rule_set.policy, request, event_id)
             if taken:
                 await leave(sql, program_id, [telling.taken_back(referral, side, taken)], now)
+                if locked.rule_set.can_climb:
+                    await outbox.leave(sql, Queue.TIERS, program_id, [member_id], now)
             if side is ReferralSide.REFERRED:
                 await records.end_credit(sql, referral, live, now)
                 others = [each for each in standing.credits if each.rule_ids and not each.taken_back_at]
