@@ -44,7 +44,7 @@ from tests.tiers.making import make_tier
 
 T = TypeVar("T")
 
-EXAMPLES = 40
+EXAMPLES = [15, pytest.param(40, marks=pytest.mark.deep)]
 DEEP_SEEDS = tuple(int(seed) for seed in os.environ.get("REFUND_SEEDS", "1 2 3 4").split())
 DEEP_HISTORIES = int(os.environ.get("REFUND_HISTORIES", "150"))
 
@@ -302,11 +302,11 @@ async def _in_a_thread(work: Callable[[Callable[[Coroutine[Any, Any, None]], Non
     await asyncio.to_thread(work, call)
 
 
-async def for_examples(live: Callable[[Choose], Coroutine[Any, Any, None]]) -> None:
+async def for_examples(count: int, live: Callable[[Choose], Coroutine[Any, Any, None]]) -> None:
     """Let histories happen by numbers that Hypothesis chooses."""
 
     def examples(call: Callable[[Coroutine[Any, Any, None]], None]) -> None:
-        @profile(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+        @profile(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
         @given(st.lists(st.integers(0, 59), min_size=40, max_size=160))
         def example(numbers: list[int]) -> None:
             call(live(Choose(numbers)))
@@ -322,8 +322,9 @@ def _late(monkeypatch: pytest.MonkeyPatch) -> None:
     set_now(monkeypatch, 2026, 3, 31, 23)
 
 
-async def test_whatever_is_bought_and_given_back_nets_to_nothing() -> None:
-    await for_examples(lambda choose: live(choose, 10))
+@pytest.mark.parametrize("examples", EXAMPLES)
+async def test_whatever_is_bought_and_given_back_nets_to_nothing(examples: int) -> None:
+    await for_examples(examples, lambda choose: live(choose, 10))
 
 
 @pytest.mark.deep
@@ -385,8 +386,9 @@ async def tell_twice(choose: Choose) -> None:
     await shop.verify()
 
 
-async def test_the_order_in_which_days_are_told_changes_nothing() -> None:
-    await for_examples(tell_twice)
+@pytest.mark.parametrize("examples", EXAMPLES)
+async def test_the_order_in_which_days_are_told_changes_nothing(examples: int) -> None:
+    await for_examples(examples, tell_twice)
 
 
 @pytest.mark.deep

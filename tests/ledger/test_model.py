@@ -29,7 +29,7 @@ from tests.ledger.model import FOREVER, Account, Entry, months_later
 
 T = TypeVar("T")
 
-EXAMPLES = 150
+EXAMPLES = [50, pytest.param(150, marks=pytest.mark.deep)]
 STEPS = 30
 DEEP_SEEDS = tuple(int(seed) for seed in os.environ.get("LEDGER_SEEDS", "1 2 3 4").split())
 DEEP_OPERATIONS = int(os.environ.get("LEDGER_OPERATIONS", "6000"))
@@ -344,12 +344,13 @@ async def _in_a_thread(work: Callable[[Callable[[Coroutine[Any, Any, T]], T]], N
     await asyncio.to_thread(work, call)
 
 
-async def test_ledger_does_what_its_model_does(sql: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+async def test_ledger_does_what_its_model_does(sql: asyncpg.Connection, examples: int) -> None:
     program_id = new_id()
     seen: Counter[str] = Counter()
 
     def histories(call: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
-        @profile(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+        @profile(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
         @given(st.data())
         def history(data: st.DataObject) -> None:
             def choose(things: Sequence[T]) -> T:
@@ -367,7 +368,7 @@ async def test_ledger_does_what_its_model_does(sql: asyncpg.Connection) -> None:
 
     await _in_a_thread(histories)
     assert not await find_differences(program_id)
-    assert seen.total() > EXAMPLES * STEPS / 4
+    assert seen.total() > examples * STEPS / 4
 
 
 @pytest.mark.deep
