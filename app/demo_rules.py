@@ -58,6 +58,12 @@ TIERS = (
         multiplier=Decimal("1.5"),
         benefits=("A cup of tea with every visit", "Free delivery", "Tastings before everybody else"),
     ),
+    NewTier(
+        name="Jade",
+        threshold=Decimal(3000),
+        multiplier=Decimal(2),
+        benefits=("All that Gold members have", "A tin of the first harvest"),
+    ),
 )
 
 

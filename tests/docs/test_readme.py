@@ -10,24 +10,28 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from standardwebhooks import WebhookVerificationError
 
-from app import demo
+from app import clock, demo
 from app.access.principal import Principal, PrincipalKind
 from app.access.scopes import PROGRAM_SCOPES
 from app.access.tokens import MemberTokens
 from app.catalog.vault import Vault
 from app.coalescing import Coalescer
 from app.earning.recording import record_now
+from app.ids import to_global_id
 from app.live.hub import Hub
 from app.programs.service import create_program
 from app.redemptions.taking import take
 from app.stores.codes import CheckInCodes
+from app.webhooks.letters import Letter, body_of, headers_of, new_secret, spelled
 from graphql_schema.context import Context, Services
 from graphql_schema.root import laurel_schema
 from tests.helpers import work_all
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"```graphql\n(.*?)```(?:\n\n```json\n(.*?)```)?", re.S)
+RECEIVER = re.compile(r"```python\n(.*?)```", re.S)
 VARIABLE = re.compile(r"\$(\w+):")
 
 
@@ -67,7 +71,7 @@ async def test_the_tour_in_the_readme_answers_as_it_says(context):
     told: dict[str, Any] = {}
     for document, answer in steps:
         # What a step takes as a variable, a step before it has answered under the same name.
-        variables = {name: told[name] for name in VARIABLE.findall(document)}
+        variables = {name: told[name] for name in VARIABLE.findall(document) if name in told}
         result = await laurel_schema().execute(document, variables, context_value=new_context())
         assert result.errors is None, document
         told.update(fields(result.data))
@@ -80,3 +84,17 @@ async def test_the_tour_in_the_readme_answers_as_it_says(context):
         await work_all(program)
     assert len(steps) >= 14
     assert answers >= 12
+
+
+def test_the_receiver_in_the_readme_knows_what_is_ours():
+    known: dict[str, Any] = {}
+    exec(*RECEIVER.findall(README.read_text()), known)
+    secret, now = new_secret(), clock.now()
+    letter = Letter(7, uuid4(), "tier.up", uuid4(), "ada", {"qualifying": "500"}, now, 0, None)
+    body = body_of(letter)
+    headers = {name.decode(): value.decode() for name, value in headers_of(letter, body, secret, now)}
+    message_id, topic, data = known["receive"](spelled(secret), body, headers)
+    assert message_id == to_global_id("Message", letter.id)
+    assert (topic, data["qualifying"], data["member"]["externalId"]) == ("tier.up", "500", "ada")
+    with pytest.raises(WebhookVerificationError):
+        known["receive"](spelled(secret), body.replace(b"500", b"900"), headers)

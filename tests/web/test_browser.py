@@ -77,8 +77,11 @@ def test_page_opens_with_the_ready_queries_and_asks_only_its_own_server(
         "YourProgramAndRules",
         "WhatWouldTheyGet",
         "MemberAndWhy",
+        "HowFarToTheNextTier",
+        "WhatHappened",
         "RecordPurchase",
         "EnrollMember",
+        "WatchABalance",
     ):
         assert title in page
     assert "API key or member token" in page
