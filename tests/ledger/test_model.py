@@ -88,7 +88,7 @@ class World:
         self.inactive_months, self.inactive_since = self.choose((None, None, 1, 12)), self.today
         for _ in range(self.size):
             self.accounts[new_id()] = Account(self.today)
-        rows = [(account, self.program_id, new_id(), self.today) for account in self.accounts]
+        rows = [(account, self.program_id, account, self.today) for account in self.accounts]
         statement = "INSERT INTO account (id, program_id, member_id, active_on) VALUES ($1, $2, $3, $4)"
         self.call(self.sql.executemany(statement, rows))
 
