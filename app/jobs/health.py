@@ -21,10 +21,21 @@ UNION ALL
 SELECT 'messages', min(created_at), count(*) FROM message WHERE $1::uuid IS NULL OR program_id = $1
 HAVING count(*) > 0
 UNION ALL
-SELECT 'webhooks', min(d.next_at), count(*) FROM webhook_delivery d JOIN webhook w ON w.id = d.webhook_id
+SELECT 'webhooks', min(x.since), sum(x.items)::bigint FROM webhook w CROSS JOIN LATERAL (
+    SELECT min(f.created_at) AS since, count(*) AS items FROM (
+        SELECT created_at FROM feed
+        WHERE program_id = w.program_id AND position > w.position AND NOT w.backed_up
+        ORDER BY position LIMIT 1000
+    ) f
+    UNION ALL
+    SELECT min(d.next_at), count(*) FROM webhook_delivery d
+    WHERE d.program_id = w.program_id AND d.webhook_id = w.id AND d.attempts = 0 AND NOT EXISTS (
+        SELECT FROM webhook_delivery b
+        WHERE b.program_id = w.program_id AND b.webhook_id = w.id AND b.attempts > 0
+    )
+) x
 WHERE ($1::uuid IS NULL OR w.program_id = $1) AND w.disabled_at IS NULL AND w.paused_until IS NULL
-    AND d.attempts = 0
-HAVING count(*) > 0
+HAVING sum(x.items) > 0
 """
 
 _COUNTS = """

@@ -1,10 +1,21 @@
 """Webhooks are delivered: signed, at least once, and each member's messages in their order."""
 
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from app import clock
 from app.ids import to_global_id
+from app.jobs import health
+from app.messages.feed import number_program
 from app.messages.topics import Topic
 from app.programs.models import Program
+from app.settings import settings
 from tests.helpers import new_member
-from tests.webhooks.receiver import Receiver, deliver, hook, row_of, tell, waiting
+from tests.webhooks.receiver import Receiver, deliver, hook, row_of, status, tell, waiting
+from workers.messages import number_forever
+from workers.webhooks import deliver_forever
 
 
 async def test_message_goes_out_signed_and_says_who_what_and_when(
@@ -37,3 +48,44 @@ async def test_webhook_hears_of_its_topics_and_of_nothing_before_it(
     await deliver(program)
     assert [request.n for request in receiver.got] == [1, 3, 4]
     assert receiver.got[0].json["data"]["member"] is None
+
+
+async def test_worker_delivers_soon_after_the_commit_and_stops_at_once(
+    program: Program, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings(), "allow_private_webhooks", True)
+    webhook, secret = await hook(program, receiver.url)
+    loops = [asyncio.create_task(number_forever()), asyncio.create_task(deliver_forever())]
+    loop = asyncio.get_running_loop()
+    delays = []
+    try:
+        for n in range(1, 6):
+            await tell(program, n)
+            committed = loop.time()
+            await receiver.has(n)
+            delays.append(loop.time() - committed)
+    finally:
+        stopped = loop.time()
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+    assert loop.time() - stopped < 2
+    assert min(delays) < 0.5, delays
+    assert [request.verified(secret)["data"]["n"] for request in receiver.got] == [1, 2, 3, 4, 5]
+    assert await waiting(webhook) == []
+    assert (await row_of(webhook))["lease"] is None
+
+
+async def test_what_waits_for_a_worker_is_told_and_what_waits_for_the_receiver_is_not(
+    program: Program, receiver: Receiver
+) -> None:
+    webhook, _ = await hook(program, receiver.url)
+    await tell(program, 1, 2)
+    await number_program(program.id)
+    (waits,) = await health.waiting(program.id)
+    assert (waits.queue, waits.items) == ("webhooks", 2)
+    assert clock.now() - waits.oldest < timedelta(seconds=10)
+    receiver.behaviour = status(500)
+    await deliver(program)
+    assert len(await waiting(webhook)) == 2
+    assert await health.waiting(program.id) == []
