@@ -52,7 +52,11 @@ def serve(
         int, typer.Option(min=1, max=256, help="Processes that share the port; one for each core.")
     ] = 1,
 ) -> None:
-    """Serve the API. Uses DATABASE_URL and REDIS_URL, or the servers of a running `laurel run`."""
+    """Serve the API, subscriptions included, on one port. Any number can stand behind a load balancer.
+
+    Uses DATABASE_URL and REDIS_URL, or the servers of a running `laurel run`. On SIGTERM requests under
+    way get 20 seconds. What can wait is done by `laurel work`.
+    """
     known = prepared()
     from app.embedded import resolve_servers
     from app.serving import serve as serve_api
@@ -66,14 +70,29 @@ def serve(
 @app.command()
 def work(
     queues: Annotated[
-        str, typer.Option(help="Names of the queues to work on, separated by commas. [default: all]")
+        str,
+        typer.Option(
+            help="What to do, by the names above, separated by commas: `earning,tiers`. [default: all of it]"
+        ),
     ] = "",
     metrics_port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="Serve this process's metrics to Prometheus on this port."),
     ] = None,
 ) -> None:
-    """Do what waits in the queues. Uses DATABASE_URL and REDIS_URL, or those of a running `laurel run`."""
+    """Do what waits, and what goes by the clock. Start as many as you need: each takes its own share.
+
+    Uses DATABASE_URL and REDIS_URL, or the servers of a running `laurel run`. On SIGTERM it finishes what
+    is under way, or hands it back, within 30 seconds. The names:
+
+    - **earning**: points for events that were stored to be earned later
+    - **tiers**: who has reached a tier, or lost one
+    - **referrals**: credits for friends who were brought
+    - **transfers**: points that arrive at other members
+    - **jobs**: recalculating a program's tiers, and what is retried
+    - **sweeps**: what goes by the clock, such as points that mature or expire, birthdays, reservations
+    - **messages**: numbers the feed of messages, and delivers webhooks
+    """
     known = prepared()
     from app.embedded import resolve_servers
     from app.metrics import serve_metrics

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,17 +18,21 @@ from app.access.principal import Principal, PrincipalKind
 from app.access.scopes import PROGRAM_SCOPES
 from app.access.tokens import MemberTokens
 from app.catalog.vault import Vault
+from app.cli import work
 from app.coalescing import Coalescer
 from app.earning.recording import record_now
 from app.ids import to_global_id
 from app.live.hub import Hub
+from app.messages.topics import Topic
 from app.programs.service import create_program
 from app.redemptions.taking import take
+from app.referrals.referrals import ReferralRejection
 from app.stores.codes import CheckInCodes
 from app.webhooks.letters import Letter, body_of, headers_of, new_secret, spelled
 from graphql_schema.context import Context, Services
 from graphql_schema.root import laurel_schema
 from tests.helpers import work_all
+from workers.main import NAMES
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"```graphql\n(.*?)```(?:\n\n```json\n(.*?)```)?", re.S)
@@ -84,6 +89,23 @@ async def test_the_tour_in_the_readme_answers_as_it_says(context):
         await work_all(program)
     assert len(steps) >= 14
     assert answers >= 12
+
+
+def test_the_readme_names_what_there_is():
+    text = README.read_text()
+    assert [name for name in NAMES if f"| `{name}` |" not in text] == []
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for topic in Topic:
+        kinds[topic.partition(".")[0]].append(topic.partition(".")[2])
+    for kind, names in kinds.items():
+        (row,) = re.findall(rf"\| `{kind}\.\*` \| (.*) \|", text)
+        assert re.findall(r"`(\w+)`", row) == names
+    assert [each.name for each in ReferralRejection if f"| `{each.name}` |" not in text] == []
+
+
+def test_the_help_names_what_a_worker_can_be_told_to_do():
+    text = work.__doc__ or ""
+    assert re.findall(r"- \*\*(\w+)\*\*:", text) == list(NAMES)
 
 
 def test_the_receiver_in_the_readme_knows_what_is_ours():
