@@ -6,7 +6,9 @@ machine that share the folder: API processes and workers.
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+import psutil
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -99,6 +101,14 @@ class _Queues:
         yield from (age, items)
 
 
+def _forget_dead(folder: Path) -> None:
+    """Forget what processes had open that ended without a word."""
+    for path in folder.glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            path.unlink(missing_ok=True)
+
+
 def exposition(waiting: Mapping[str, tuple[float, int]] | None) -> bytes:
     """Return all metrics in Prometheus' format.
 
@@ -106,7 +116,8 @@ def exposition(waiting: Mapping[str, tuple[float, int]] | None) -> bytes:
         waiting: age in seconds of the oldest work and number of items, by queue; None when it is not known.
     """
     registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        _forget_dead(Path(folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     body = generate_latest(registry)

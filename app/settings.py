@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     max_query_tokens: int = Field(2000, ge=1)
     request_timeout_seconds: Seconds = 30
     max_connections: int = Field(5000, ge=1)
-    """WebSocket connections of one process; each takes some 40 KiB."""
+    """WebSocket connections of one process; with one subscription each takes some 50 KiB."""
     max_connections_per_key: int = Field(1000, ge=1)
     """Those of one API key, or of one address whose credential is not known yet."""
     max_connections_per_member: int = Field(20, ge=1)

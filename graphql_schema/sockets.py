@@ -39,7 +39,8 @@ RATE_LIMITED = "RATE_LIMITED"
 
 _INIT_SECONDS = 10.0
 _CHECK_SECONDS = 5.0
-_SEND_SECONDS = 2.0
+_CLOSE_SECONDS = 2.0
+_SLOW_SECONDS = 30.0
 _TELL_SECONDS = 10.0
 _MAX_INIT_CHARS = 16_384
 _MAX_ID_CHARS = 255
@@ -61,6 +62,7 @@ _IDLE = Close(1000, "Nothing was subscribed to for too long")
 _TOO_BIG = Close(1009, "The message is too big")
 _FULL = Close(1013, "Too many connections; try again later")
 _AWAY = Close(1013, "Not available now; try again later")
+_SLOW = Close(1013, "Messages are not read; try again later")
 _NO_INIT = Close(4408, "Connection initialisation timeout")
 _EXPIRED = Close(4403, "The member token has expired")
 _REVOKED = Close(4403, "The credential opens nothing any more")
@@ -268,12 +270,16 @@ class _Connection:
         """Have the connection closed, now."""
         if self._timeout is not None and self._ending is None:
             self._ending = close
-            self._reschedule(asyncio.get_running_loop().time())
+            self._reschedule()
 
-    def _reschedule(self, when: float | None = None) -> None:
-        if self._timeout is not None and not self._timeout.expired():
+    def _reschedule(self) -> None:
+        if self._timeout is None or self._timeout.expired():
+            return
+        if self._ending is not None:
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+        else:
             idle_at = float("inf") if self._running else self._idle_at
-            self._timeout.reschedule(min(idle_at, self._expires_at) if when is None else when)
+            self._timeout.reschedule(min(idle_at, self._expires_at))
 
     def _rest(self) -> None:
         """Begin to count the time in which nothing goes on, when that is so."""
@@ -285,7 +291,7 @@ class _Connection:
         reason = close.reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
         # Who does not read may not hear of it.
         with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_SEND_SECONDS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._send({"type": "websocket.close", "code": close.code, "reason": reason})
 
     async def _transmit(self, message: Message) -> None:
@@ -293,8 +299,14 @@ class _Connection:
             await self._send(message)
 
     async def _say(self, **message: Any) -> None:
-        if not self._closed:
-            await self._transmit({"type": "websocket.send", "text": orjson.dumps(message).decode()})
+        if self._closed:
+            return
+        text = orjson.dumps(message).decode()
+        try:
+            async with asyncio.timeout(_SLOW_SECONDS):
+                await self._transmit({"type": "websocket.send", "text": text})
+        except TimeoutError:
+            self.end(_SLOW)
 
     async def _take(self, message: Message) -> Close | None:
         text = message.get("text")

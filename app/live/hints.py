@@ -5,6 +5,7 @@ Whoever shows something live looks into PostgreSQL when a hint comes, and every 
 
 import asyncio
 from collections.abc import Collection, Iterable
+from time import monotonic
 from typing import Any, Self
 from uuid import UUID
 
@@ -23,6 +24,7 @@ CHANNEL = "laurel:live"
 _MAX_WAITING = 100_000
 _MAX_IN_ONE = 2_000
 _PAUSE_SECONDS = 1.0
+_TELL_SECONDS = 10.0
 
 
 class Publisher:
@@ -34,16 +36,19 @@ class Publisher:
         self._waiting: set[UUID] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._before: Publisher | None = None
+        self._told_at = -_TELL_SECONDS
 
     async def __aenter__(self) -> Self:
         global _publisher
         self._task = asyncio.create_task(self._run())
-        _publisher = self
+        self._before, _publisher = _publisher, self
         return self
 
     async def __aexit__(self, *error: object) -> None:
         global _publisher
-        _publisher = None
+        if _publisher is self:
+            _publisher = self._before
         assert self._task is not None
         await cancelled([self._task])
         await self._redis.aclose()
@@ -64,7 +69,9 @@ class Publisher:
                     chunk = b"".join(each.bytes for each in ids[start : start + _MAX_IN_ONE])
                     await self._redis.publish(CHANNEL, chunk)
             except (RedisError, OSError) as error:
-                log.warning("hints_dropped", hints=len(ids), error=repr(error))
+                if monotonic() - self._told_at >= _TELL_SECONDS:
+                    self._told_at = monotonic()
+                    log.warning("hints_dropped", hints=len(ids), error=repr(error))
                 await asyncio.sleep(_PAUSE_SECONDS)
 
 
