@@ -6,7 +6,7 @@ from app.errors import Refused
 from app.programs.models import Program
 from app.webhooks.addresses import is_public, literal_address
 from app.webhooks.service import create_webhook
-from tests.webhooks.receiver import Receiver, deliver, hook, receiving, tell, vault, waiting
+from tests.webhooks.receiver import Receiver, deliver, hook, receiving, status, tell, vault, waiting
 
 PRIVATE = [
     "127.0.0.1",
@@ -159,8 +159,6 @@ async def test_private_address_is_not_asked_when_that_was_allowed_once_and_is_no
 
 
 async def test_redirect_to_a_private_address_is_not_followed(program: Program, receiver: Receiver) -> None:
-    from tests.webhooks.receiver import status
-
     async with receiving() as inner:
         receiver.behaviour = status(
             307, "", "location: http://169.254.169.254/", f"refresh: 0; url={inner.url}"
