@@ -14,7 +14,19 @@ import traceback
 
 from tests.benchmarks.harness import Figure, run, running_servers
 
-NAMES = ("importing", "ledger", "http", "redeeming", "worker", "engine", "rules", "graphql_layer")
+NAMES = (
+    "importing",
+    "ledger",
+    "http",
+    "redeeming",
+    "worker",
+    "tiers",
+    "sweeping",
+    "live",
+    "engine",
+    "rules",
+    "graphql_layer",
+)
 
 
 def _number(value: float) -> str:
@@ -24,8 +36,10 @@ def _number(value: float) -> str:
 def _print(figures: list[Figure]) -> None:
     rows = [("what", "ours", "limit", "", "ratio", "goal", "", "the limit is")]
     for each in figures:
-        goal = f"{'<=' if each.at_most else '>='} {each.goal:g}"
-        reached = "ok" if each.reached else "below"
+        goal, reached = "", ""
+        if each.goal is not None:
+            goal = f"{'<=' if each.at_most else '>='} {each.goal:g}"
+            reached = "ok" if each.reached else "missed"
         ours, limit = _number(each.ours), _number(each.limit)
         rows.append((each.name, ours, limit, each.unit, f"{each.ratio:.2f}", goal, reached, each.against))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

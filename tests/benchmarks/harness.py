@@ -75,7 +75,8 @@ class Figure:
     ours: float
     limit: float
     ratio: float
-    goal: float
+    goal: float | None
+    """None where nothing is asked for."""
     unit: str
     against: str
     at_most: bool = False
@@ -85,6 +86,8 @@ class Figure:
     @property
     def reached(self) -> bool:
         """Whether the goal is reached."""
+        if self.goal is None:
+            return True
         return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
 
 
@@ -284,6 +287,8 @@ class Load:
     must_contain: str = '"data":{'
     keys: list[str] = field(default_factory=list)
     """Credentials that take turns, in the place of the key."""
+    rate: float = 0.0
+    """So many requests a second of all connections together; 0: as many as are answered."""
     then: dict[str, Any] | None = None
     """What is sent about each answer: in it $$$$$$$$ becomes the id in the answer. The two count as one."""
 

@@ -84,14 +84,19 @@ class Ledger:
             reason="1 point per unit",
         )
 
-    async def batches(self, seconds: float) -> float:
+    @property
+    def today(self) -> date:
+        """The day on which operations are recorded, in the program's zone."""
+        return self._terms.today
+
+    async def batches(self, seconds: float, size: int = BATCH) -> float:
         """Return operations a second through `apply`, one batch after another."""
         done, started = 0, time.perf_counter()
         while (spent := time.perf_counter() - started) < seconds:
             async with transaction() as sql:
-                outcomes = await apply(sql, self._terms, [self.operation() for _ in range(BATCH)])
+                outcomes = await apply(sql, self._terms, [self.operation() for _ in range(size)])
             assert all(outcome.status is Status.APPLIED for outcome in outcomes)
-            done += BATCH
+            done += size
         return done / spent
 
     async def loop(self, seconds: float) -> float:

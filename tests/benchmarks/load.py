@@ -28,6 +28,16 @@ class _Client(asyncio.Protocol):
         self.send()
 
     def send(self) -> None:
+        """Send the next request, in its turn."""
+        wait = self.load.turn()
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        if self.transport.is_closing():
+            return
         self.sent_at = time.perf_counter()
         self.follows = False
         self.transport.write(self.load.request())
@@ -72,6 +82,7 @@ class _Load:
         self.begin = time.perf_counter() + spec["warm_up_seconds"]
         self.end = self.begin + spec["seconds"]
         self.last = self.begin
+        self.next_at = 0.0
 
     def _template(self, body: dict[str, Any], key: str) -> bytes:
         content = json.dumps(body, separators=(",", ":")).encode()
@@ -81,6 +92,15 @@ class _Load:
             f"Content-Length: {len(content)}\r\n\r\n"
         )
         return head.encode() + content
+
+    def turn(self) -> float:
+        """Return in how many seconds the next request is to be sent."""
+        if not self.spec["rate"]:
+            return 0.0
+        now = time.perf_counter()
+        at = max(now, self.next_at)
+        self.next_at = at + 1 / self.spec["rate"]
+        return at - now
 
     def request(self) -> bytes:
         number = self.number

@@ -126,11 +126,15 @@ async def _measure(servers: Servers, quick: bool) -> list[Figure]:
             rounds, lambda: queue.through_worker(servers, settings), lambda: ledger.batches(seconds)
         )
         direct = await in_turns(rounds, queue.direct, lambda: ledger.batches(seconds))
+        both = await in_turns(rounds, lambda: queue.through_worker(servers, settings), queue.direct)
     await servers.drop_database(settings)
     against = "ledger operations in batches of 500"
     return [
         worker.figure("events earned by the worker, through arq", 0.35, "events/s", against),
         direct.figure("events earned without the queue", 0.35, "events/s", against),
+        both.figure(
+            "events through outbox, relay, Redis and worker", 0.9, "events/s", "the same without the queue"
+        ),
     ]
 
 
