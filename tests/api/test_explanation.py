@@ -1,11 +1,11 @@
 """Why each rule paid or did not, told with the event: as it was decided, whatever became of the rules."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from app import clock
 from app.earning import rulesets
 from tests.api.client import RECORD, Api, World, make_world
 from tests.api.statements import counting
@@ -90,10 +90,13 @@ async def test_every_rule_is_there_in_the_order_of_the_rules_with_a_reason(world
     assert sum(each["points"] for each in event["explanation"]) == event["points"] == 13
 
 
-async def test_rule_had_ended_or_not_started_by_the_time_of_the_event(world: World) -> None:
-    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
-    rule = await world.rule(fixedPoints=5, startsAt="2026-01-01T00:00:00Z", endsAt=soon)
-    await asyncio.sleep(2.1)
+async def test_rule_had_ended_or_not_started_by_the_time_of_the_event(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now()
+    ends_at = (now + timedelta(seconds=2)).isoformat()
+    rule = await world.rule(fixedPoints=5, startsAt="2026-01-01T00:00:00Z", endsAt=ends_at)
+    monkeypatch.setattr(clock, "now", lambda: now + timedelta(seconds=3))
     for when, reason in (
         (None, "ENDED"),
         ("2026-01-05T00:00:00Z", "PAID"),

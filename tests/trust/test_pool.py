@@ -1,9 +1,8 @@
 """What becomes of connections that break, and of whoever waits for one."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import asyncpg
@@ -16,19 +15,23 @@ from app.programs.models import Program
 from app.settings import Settings
 
 _TERMINATE = """
-import asyncio, asyncpg, sys
-async def main():
-    sql = await asyncpg.connect(sys.argv[1])
-    await sql.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-        "WHERE application_name = 'laurel-tests' AND datname = current_database()")
-asyncio.run(main())
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE application_name = 'laurel-tests' AND datname = current_database()
 """
+
+
+async def _terminate(url: str) -> None:
+    sql = await asyncpg.connect(url)
+    await sql.execute(_TERMINATE)
+    await sql.close()
 
 
 def break_connections(settings: Settings) -> None:
     """End all connections of this process at the server, without letting its event loop notice."""
     assert settings.database_url
-    subprocess.run([sys.executable, "-c", _TERMINATE, settings.database_url], check=True, timeout=30)
+    url = settings.database_url
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(_terminate(url))).result(30)
 
 
 async def works() -> bool:
