@@ -19,7 +19,7 @@ from workers.main import _close
 from workers.queue import connect, queue_name
 
 LEASE_SECONDS = LEASE.total_seconds()
-KILLS = [2, pytest.param(6, marks=pytest.mark.deep)]
+KILLS = [2, pytest.param(4, marks=pytest.mark.deep)]
 TAKEN_BACK_SECONDS = LEASE_SECONDS + 15
 
 _ACCOUNT = """
