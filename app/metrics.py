@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,

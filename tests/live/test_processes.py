@@ -73,8 +73,10 @@ async def test_two_processes_tell_everybody_and_stop_at_once(
             # While one stands still, the other takes the connections.
             held.suspend()
             try:
-                for _ in range(CONNECTIONS // 2):
-                    talks.append(await stack.enter_async_context(talking(url, world.token)))
+                talks += [
+                    await stack.enter_async_context(talking(url, world.token))
+                    for _ in range(CONNECTIONS // 2)
+                ]
             finally:
                 held.resume()
         for talk in talks:
