@@ -24,6 +24,9 @@ from app.tiers.standings import CHUNK, SOURCE, Ground, evaluate_within, load_gro
 SLICE = 25_000
 """Members in one transaction."""
 
+# A plan that is kept was made for other tables: those of a program that has no standings yet, say.
+_PLAN_ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
+
 _FIRST = UUID(int=0)
 _BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
 
@@ -157,6 +160,7 @@ async def recalculate(sql: asyncpg.Connection, job: Job) -> bool:
     if total is None:
         total = await sql.fetchval("SELECT count(*) FROM member WHERE program_id = $1", job.program_id)
     after = UUID(job.state["after"]) if "after" in job.state else _FIRST
+    await sql.execute(_PLAN_ANEW)
     row = await sql.fetchrow(
         _statement(ground, now),
         job.program_id,
@@ -171,7 +175,7 @@ async def recalculate(sql: asyncpg.Connection, job: Job) -> bool:
         [tier.name for tier in ground.tiers if tier.rank],
         SOURCE,
         orjson.dumps([told_tier(ground.tier(rank)) for rank in range(len(ground.ladder) + 1)]),
-        now.isoformat(),
+        now.isoformat().replace("+00:00", "Z"),
         Topic.TIER_UP,
         _changed_at(ground),
     )

@@ -7,7 +7,8 @@ from tests.api.client import World
 from tests.helpers import work_all
 
 UPDATE = """mutation($input: UpdateProgramInput!) { updateProgram(input: $input) {
-    program { tierPolicy { basis window months downgrade graceDays } } userErrors { code message field } } }"""
+    program { tierPolicy { basis window months downgrade graceDays } }
+    userErrors { code message field } } }"""
 PROGRESS = """query($id: ID!) { node(id: $id) { ... on Member { tier { name } tierProgress {
     current { name rank } next { name } qualifying missing keepsUntil } } } }"""
 ROLLING = {"basis": "AMOUNT_SPENT", "window": "ROLLING_MONTHS", "months": 6, "graceDays": 14}
