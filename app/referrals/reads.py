@@ -12,13 +12,17 @@ from app.referrals.records import referral_from_row
 from app.referrals.referrals import COLUMNS, Referral, ReferralStatus
 
 _POINTS = """
-SELECT coalesce(sum(w.remaining) FILTER (WHERE w.event_id = c.referrer_event_id), 0)::bigint AS referrer,
+SELECT /* scoped by: member */
+    coalesce(sum(w.remaining) FILTER (WHERE w.event_id = c.referrer_event_id), 0)::bigint AS referrer,
     coalesce(sum(w.remaining) FILTER (WHERE w.event_id = c.referred_event_id), 0)::bigint AS referred
 FROM referral_credit c JOIN award w ON w.event_id IN (c.referrer_event_id, c.referred_event_id)
 WHERE c.referral_id = r.id
 """
 _FIELDS = ", ".join(f"r.{column}" for column in COLUMNS.split(", "))
-_WITH_POINTS = f"SELECT {_FIELDS}, p.referrer, p.referred FROM referral r CROSS JOIN LATERAL ({_POINTS}) p"  # noqa: S608
+_WITH_POINTS = f"""
+SELECT {_FIELDS}, p.referrer, p.referred /* scoped by: member */
+FROM referral r CROSS JOIN LATERAL ({_POINTS}) p
+"""  # noqa: S608 - nothing but constants
 
 _BY_IDS = f"{_WITH_POINTS} WHERE r.program_id = $1 AND r.id = ANY($2::uuid[])"
 
