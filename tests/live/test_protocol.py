@@ -17,7 +17,7 @@ from app.access.tokens import MemberTokens
 from app.database import transaction
 from app.keyring import secret_key
 from app.settings import Settings
-from graphql_schema import sockets
+from graphql_schema import connections, sockets
 from tests.api.client import CREATE_KEY, Api, World, make_world, unique, uuid_of
 from tests.live.talking import BALANCE, Talk, serving, talking
 
@@ -38,7 +38,7 @@ async def narrow(settings: Settings, _database: None) -> AsyncIterator[tuple[Api
         "max_body_bytes": 20_000,
         "allowed_origins": "https://shop.example, https://app.example",
     }
-    with patch.object(sockets, "_INIT_SECONDS", 0.4), patch.object(sockets, "_CHECK_SECONDS", 0.2):
+    with patch.object(connections, "_INIT_SECONDS", 0.4), patch.object(sockets, "_CHECK_SECONDS", 0.2):
         async with serving(settings.model_copy(update=limits)) as place:
             yield place
 
@@ -289,7 +289,7 @@ MUCH = "{ viewer { " + " ".join(f"a{n}: attributes" for n in range(25)) + " } }"
 
 async def test_a_client_that_never_reads_is_let_go(url: str, world: World) -> None:
     before = sockets.SOCKETS._value.get()
-    with patch.object(sockets, "_SLOW_SECONDS", 0.3), patch.object(sockets, "_CLOSE_SECONDS", 0.1):
+    with patch.object(connections, "_SLOW_SECONDS", 0.3), patch.object(connections, "_CLOSE_SECONDS", 0.1):
         async with talking(url, world.token, max_queue=1, close_timeout=0.1, sock=_narrow(url)) as slow:
             await _fill(slow, world)
             async with asyncio.timeout(10):
