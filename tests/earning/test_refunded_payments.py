@@ -13,7 +13,7 @@ from app.members.reads import MemberRow
 from app.programs.service import update_program
 from tests.earning.paying import Paid, pay, set_status
 from tests.earning.shop import Shop, line, part
-from tests.earning.test_refund_histories import Choose, for_examples
+from tests.earning.test_refund_histories import EXAMPLES, Choose, for_examples
 from tests.helpers import post, rolling, set_now
 
 
@@ -243,5 +243,6 @@ async def pay_and_give_back(choose: Choose) -> None:
     await shop.verify()
 
 
-async def test_whatever_is_paid_and_given_back_comes_out_even() -> None:
-    await for_examples(pay_and_give_back)
+@pytest.mark.parametrize("examples", EXAMPLES)
+async def test_whatever_is_paid_and_given_back_comes_out_even(examples: int) -> None:
+    await for_examples(examples, pay_and_give_back)

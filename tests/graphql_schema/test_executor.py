@@ -20,7 +20,7 @@ from graphql_schema.executor import FastExecutor
 from graphql_schema.plans import PlanCache
 from graphql_schema.scalars import SCALARS, Points
 
-QUERIES = 410
+QUERIES = [140, pytest.param(410, marks=pytest.mark.deep)]
 RUNS = 13
 
 
@@ -360,9 +360,10 @@ async def answer(schema: Any, document: Any, root: Any, executor: Any, **options
     return result.data, [error.formatted for error in result.errors or []]
 
 
-async def test_any_query_on_any_data_is_answered_as_by_the_stock_executor(schema: Any) -> None:
+@pytest.mark.parametrize("queries", QUERIES)
+async def test_any_query_on_any_data_is_answered_as_by_the_stock_executor(schema: Any, queries: int) -> None:
     compared = with_errors = with_data = 0
-    for number in range(QUERIES):
+    for number in range(queries):
         writer = Writer(schema, number)
         document = parse(writer.document())
         if validate(schema, document):
@@ -379,7 +380,7 @@ async def test_any_query_on_any_data_is_answered_as_by_the_stock_executor(schema
             compared += 1
             with_errors += bool(expected[1])
             with_data += expected[0] is not None
-    assert compared >= 5000
-    assert with_errors > 1000
-    assert with_data > 1800
-    assert compared - with_errors > 500
+    assert compared > 12 * queries
+    assert with_errors > 2 * queries
+    assert with_data > 4 * queries
+    assert compared - with_errors > queries
