@@ -13,7 +13,7 @@ from app import clock
 from app.database import TRANSIENT, connection
 from app.errors import Unavailable
 from app.jobs import health
-from app.metrics import CONTENT_TYPE, exposition
+from app.metrics import CONTENT_TYPE, Measured, exposition
 from app.migrate import pending
 from app.settings import Settings
 
@@ -83,10 +83,16 @@ class Health:
 
     async def _metrics(self, request: Request) -> Response:
         try:
-            waiting = {
-                each.queue: (max(0.0, (clock.now() - each.oldest).total_seconds()), each.items)
-                for each in await health.waiting()
-            }
+            measured: Measured | None = await _measure()
         except _AWAY:
-            waiting = None
-        return Response(exposition(waiting), headers={"content-type": CONTENT_TYPE})
+            measured = None
+        return Response(exposition(measured), headers={"content-type": CONTENT_TYPE})
+
+
+async def _measure() -> Measured:
+    now = clock.now()
+    waiting = {
+        each.queue: (max(0.0, (now - each.oldest).total_seconds()), each.items)
+        for each in await health.waiting()
+    }
+    return Measured(waiting, *await health.workers_and_failures())

@@ -7,6 +7,7 @@ machine that share the folder: API processes and workers.
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 from prometheus_client import (
@@ -83,11 +84,34 @@ QUEUES = ("earning", "tiers", "referrals", "transfers", "jobs", "messages", "web
 """Where work waits; a queue without any says 0."""
 
 
-class _Queues:
-    """What waits, measured at the moment of the scrape: the same whoever is asked."""
+WORKERS = ("earning", "tiers", "referrals", "transfers", "jobs", "sweeps", "messages")
+"""What workers can be told to do; what nobody does says 0."""
 
-    def __init__(self, waiting: Mapping[str, tuple[float, int]]) -> None:
-        self._waiting = dict.fromkeys(QUEUES, (0.0, 0)) | dict(waiting)
+FAILING = ("earning", "tiers", "referrals", "transfers", "jobs", "webhooks")
+"""Where work can fail for good; a queue without any says 0."""
+
+
+class Measured(NamedTuple):
+    """What the whole installation has, of all programs.
+
+    Attributes:
+        waiting: age in seconds of the oldest work and number of items, by queue.
+        workers: worker processes that are alive, by what they do.
+        failed: work that failed for good, by queue.
+    """
+
+    waiting: Mapping[str, tuple[float, int]]
+    workers: Mapping[str, int]
+    failed: Mapping[str, int]
+
+
+class _Installation:
+    """What the database says at the moment of the scrape: the same whoever is asked."""
+
+    def __init__(self, measured: Measured) -> None:
+        self._waiting = dict.fromkeys(QUEUES, (0.0, 0)) | dict(measured.waiting)
+        self._workers = dict.fromkeys(WORKERS, 0) | dict(measured.workers)
+        self._failed = dict.fromkeys(FAILING, 0) | dict(measured.failed)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         text = "Age of the oldest stored work that no worker has finished; 0 when there is none."
@@ -99,6 +123,17 @@ class _Queues:
             age.add_metric([queue], seconds)
             items.add_metric([queue], count)
         yield from (age, items)
+        text = "Worker processes that are alive, by what they do."
+        yield _counts("laurel_workers", text, "name", self._workers)
+        text = "Work that failed for good, and waits for a person."
+        yield _counts("laurel_failed_jobs", text, "queue", self._failed)
+
+
+def _counts(name: str, text: str, label: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
 
 
 def _forget_dead(folder: Path) -> None:
@@ -109,11 +144,11 @@ def _forget_dead(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def exposition(waiting: Mapping[str, tuple[float, int]] | None) -> bytes:
+def exposition(measured: Measured | None) -> bytes:
     """Return all metrics in Prometheus' format.
 
     Args:
-        waiting: age in seconds of the oldest work and number of items, by queue; None when it is not known.
+        measured: what the database says; None when it is not known.
     """
     registry = REGISTRY
     if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
@@ -121,10 +156,10 @@ def exposition(waiting: Mapping[str, tuple[float, int]] | None) -> bytes:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     body = generate_latest(registry)
-    if waiting is not None:
-        queues = CollectorRegistry()
-        queues.register(_Queues(waiting))
-        body += generate_latest(queues)
+    if measured is not None:
+        installation = CollectorRegistry()
+        installation.register(_Installation(measured))
+        body += generate_latest(installation)
     return body
 
 

@@ -43,6 +43,13 @@ SELECT (SELECT count(*) FROM failed_job WHERE $1::uuid IS NULL OR program_id = $
     (SELECT count(*) FROM worker WHERE seen_at > $2) AS workers
 """
 
+_BY_NAME = """
+SELECT TRUE AS works, q.name, count(*) AS number /* scoped by: worker */
+FROM worker, unnest(queues) AS q(name) WHERE seen_at > $1 GROUP BY q.name
+UNION ALL
+SELECT FALSE, queue, count(*) FROM failed_job GROUP BY queue
+"""
+
 _BEAT = """
 WITH gone AS (DELETE FROM worker WHERE seen_at < $6 AND id <> $1 /* scoped by: worker */)
 INSERT INTO worker (id, host, queues, started_at, seen_at) VALUES ($1, $2, $3, $4, $5)
@@ -91,6 +98,20 @@ async def get_health(program_id: UUID | None = None) -> Health:
         counts["failed"],
         counts["workers"],
     )
+
+
+async def workers_and_failures() -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many workers are alive, by what they do, and how much failed for good, by queue.
+
+    Of all programs together.
+
+    Raises:
+        Unavailable: the database is away or busy.
+    """
+    async with connection() as sql:
+        rows = await sql.fetch(_BY_NAME, clock.now() - ALIVE)
+    workers = {row["name"]: row["number"] for row in rows if row["works"]}
+    return workers, {row["name"]: row["number"] for row in rows if not row["works"]}
 
 
 async def beat(worker_id: UUID, host: str, queues: Sequence[str], started_at: datetime) -> None:

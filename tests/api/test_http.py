@@ -13,7 +13,7 @@ from graphql import get_introspection_query
 from structlog.testing import capture_logs
 
 from app import clock, health
-from app.metrics import QUEUES
+from app.metrics import FAILING, QUEUES, WORKERS
 from app.programs import service as programs
 from app.settings import Settings
 from graphql_schema import programs as programs_schema
@@ -506,6 +506,10 @@ async def test_metrics_tell_the_age_of_what_waits(world: World, monkeypatch: pyt
     items, age = (f'laurel_queue_{name}{{queue="earning"}}' for name in ("items", "age_seconds"))
     assert value_of(after, items) == value_of(before, items) + 1
     assert value_of(after, age) >= 85
+    for name in WORKERS:
+        assert f'laurel_workers{{name="{name}"}}' in after
+    for queue in FAILING:
+        assert f'laurel_failed_jobs{{queue="{queue}"}}' in after
     for queue in QUEUES:
         assert value_of(after, f'laurel_queue_age_seconds{{queue="{queue}"}}') >= 0
         assert value_of(after, f'laurel_queue_items{{queue="{queue}"}}') >= 0

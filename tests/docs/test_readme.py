@@ -24,6 +24,7 @@ from app.earning.recording import record_now
 from app.ids import to_global_id
 from app.live.hub import Hub
 from app.messages.topics import Topic
+from app.metrics import WORKERS
 from app.programs.service import create_program
 from app.redemptions.taking import take
 from app.referrals.referrals import ReferralRejection
@@ -93,6 +94,7 @@ async def test_the_tour_in_the_readme_answers_as_it_says(context):
 
 def test_the_readme_names_what_there_is():
     text = README.read_text()
+    assert list(WORKERS) == list(NAMES)
     assert [name for name in NAMES if f"| `{name}` |" not in text] == []
     kinds: dict[str, list[str]] = defaultdict(list)
     for topic in Topic:

@@ -8,7 +8,7 @@ import pytest
 from app import clock
 from app.database import connection, transaction
 from app.ids import new_id
-from app.jobs.health import ALIVE, beat, get_health, leave
+from app.jobs.health import ALIVE, beat, get_health, leave, workers_and_failures
 from app.outbox import service as outbox
 from app.outbox.service import Queue
 from tests.helpers import new_program
@@ -26,6 +26,7 @@ async def test_health_counts_what_waits_and_what_failed_of_one_program() -> None
     assert (await get_health(program.id))[:3] == (None, 0, 0)
     now = clock.now()
     everything = await get_health()
+    failed = (await workers_and_failures())[1].get("tiers", 0)
     async with transaction() as sql:
         for each, seconds in ((program, 90), (program, 30), (other, 300)):
             members = [new_id(), new_id()]
@@ -37,6 +38,7 @@ async def test_health_counts_what_waits_and_what_failed_of_one_program() -> None
     assert 90 <= health.oldest_waiting_seconds < 120
     after = await get_health()
     assert (after.waiting, after.failed) == (everything.waiting + 6, everything.failed + 1)
+    assert (await workers_and_failures())[1]["tiers"] == failed + 1
     assert after.oldest_waiting_seconds is not None
     assert after.oldest_waiting_seconds >= 300
     async with connection() as sql:
@@ -56,6 +58,9 @@ async def test_a_worker_is_there_while_its_heart_beats(monkeypatch: pytest.Monke
     for worker in workers:
         await beat(worker, "host:1", ["earning", "sweeps"], started)
     assert await at(0) == before + 3
+    by_name = (await workers_and_failures())[0]
+    assert by_name["sweeps"] >= 3
+    assert by_name["earning"] >= 3
     assert await at(10) == before + 3
     await beat(workers[0], "host:1", ["earning", "sweeps"], started)
     await leave(workers[1])
