@@ -221,6 +221,11 @@ COMMENT ON TABLE tier_standing IS 'The tier that a member was last told of, and 
 COMMENT ON COLUMN tier_standing.due_at IS 'Time alone changes nothing before; it may be early, never late.';
 CREATE INDEX tier_standing_due ON tier_standing (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX tier_standing_program ON tier_standing (program_id, member_id);
+
+-- What counts towards tiers is read from indexes alone.
+DROP INDEX event_member;
+CREATE INDEX event_member ON event (member_id, occurred_at, id) INCLUDE (amount, points_amount, kind);
+CREATE INDEX event_outcome_rejected ON event_outcome (event_id) WHERE rejection IS NOT NULL;
 """
 
 # Ten letters of Crockford's alphabet, 50 random bits: short enough to hand to friends. A default, so that
@@ -290,6 +295,8 @@ ALTER TABLE refund_request DROP CONSTRAINT refund_request_kind_check,
     ADD CONSTRAINT refund_request_kind_check CHECK (kind IN ('PURCHASE', 'ITEMS'));
 DROP TABLE referral_credit, referral, tier_standing, tier_threshold, transfer, expiry_notice, webhook_delivery, webhook,
     feed_head, feed, worker, failed_job, job;
+DROP INDEX event_member, event_outcome_rejected;
+CREATE INDEX event_member ON event (member_id, occurred_at, id);
 ALTER TABLE member DROP COLUMN referral_code;
 DROP FUNCTION new_referral_code, ledger_apply_3, ledger_settle_2;
 ALTER TABLE member_tier DROP COLUMN automatic, DROP COLUMN earned_tier_id;

@@ -17,7 +17,16 @@ LEFT JOIN LATERAL ( /* scoped by: event */
     SELECT sum(f.amount) AS amount, bool_or(f.whole) AS whole FROM refund f WHERE f.event_id = e.id
 ) back ON TRUE
 """
-_TAKEN = "JOIN event_outcome o ON o.event_id = e.id AND o.rejection IS NULL /* scoped by: event */"
+# Nearly all purchases were taken: to look for the few that wait or were rejected, in small indexes, costs
+# less than finding the outcomes of all the others.
+_TAKEN = """
+e.kind = 'PURCHASE' AND NOT EXISTS ( /* scoped by: event */
+    SELECT FROM event_outcome o WHERE o.event_id = e.id AND o.rejection IS NOT NULL
+) AND NOT EXISTS ( /* scoped by: event */
+    SELECT FROM event_queue q
+    WHERE q.member_id = e.member_id AND q.occurred_at = e.occurred_at AND q.event_id = e.id
+)
+"""
 
 SOURCES: Mapping[TierBasis, tuple[str, str]] = {
     TierBasis.POINTS_EARNED: (
@@ -26,12 +35,12 @@ SOURCES: Mapping[TierBasis, tuple[str, str]] = {
         "w.points",
     ),
     TierBasis.AMOUNT_SPENT: (
-        f"{_TAKEN} {_REFUNDED}",
+        _REFUNDED,
         """(e.amount - coalesce(back.amount, 0)) - CASE WHEN $2 OR coalesce(e.points_amount, 0) = 0 THEN 0
             ELSE round((e.amount - coalesce(back.amount, 0)) * e.points_amount / e.amount, 6) END""",
     ),
     TierBasis.PURCHASES: (
-        f"{_TAKEN} {_REFUNDED}",
+        _REFUNDED,
         """(NOT coalesce(back.whole OR (back.amount >= e.amount AND e.amount > 0), FALSE))::integer""",
     ),
 }
@@ -39,8 +48,8 @@ SOURCES: Mapping[TierBasis, tuple[str, str]] = {
 
 ONLY: Mapping[TierBasis, str] = {
     TierBasis.POINTS_EARNED: "TRUE",
-    TierBasis.AMOUNT_SPENT: "e.kind = 'PURCHASE'",
-    TierBasis.PURCHASES: "e.kind = 'PURCHASE'",
+    TierBasis.AMOUNT_SPENT: _TAKEN,
+    TierBasis.PURCHASES: _TAKEN,
 }
 """Which events can count at all."""
 

@@ -35,7 +35,7 @@ _LOAD_SECONDS = 1800.0
 
 # About a fifth, a twentieth and a hundredth of the members reach them; then each becomes easier to reach.
 _POLICIES = (
-    (TierPolicy(TierBasis.AMOUNT_SPENT, TierWindow.ROLLING_MONTHS, 12), (530, 650, 750)),
+    (TierPolicy(TierBasis.AMOUNT_SPENT, TierWindow.ROLLING_MONTHS, 12), (560, 680, 780)),
     (TierPolicy(TierBasis.POINTS_EARNED), (610, 710, 800)),
 )
 _EASIER = 60
@@ -97,7 +97,7 @@ FROM (
         FROM event e {joined}
         WHERE e.program_id = $1 AND {only} AND e.occurred_at >= $6 AND e.occurred_at <= $3 AND ($2 OR NOT $2)
     ) x
-    WHERE value > 0 GROUP BY member_id HAVING sum(value) >= ($4::numeric[])[1]
+    WHERE value > 0 AND {within} GROUP BY member_id HAVING sum(value) >= ($4::numeric[])[1]
 ) c
 WHERE s.member_id = c.member_id AND (s.tier_id, s.due_at) IS DISTINCT FROM (c.tier_id, c.due)
 """
@@ -178,13 +178,15 @@ class _Shop:
         """Run the bare statement; return the seconds, and what it has written."""
         tiers, now = self._policy.tiers, clock.now()
         joined, value = SOURCES[tiers.basis]
-        due, since = "NULL::timestamptz", datetime(1, 1, 2, tzinfo=UTC)
+        due, within, since = "NULL::timestamptz", "TRUE", datetime(1, 1, 2, tzinfo=UTC)
         if tiers.window is not TierWindow.LIFETIME:
             day = f"((min(day) + make_interval(months => {tiers.months}))::date + 1)::timestamp"
             due = f"{day} AT TIME ZONE $7 - interval '1 hour'"
             zone = self._policy.zone
-            since = clock.start_of_day(Window(tiers, zone).counts_from(local_date(now, zone)), zone)
-        statement = _BARE.format(due=due, value=value, joined=joined, only=ONLY[tiers.basis])
+            today = local_date(now, zone)
+            since = clock.start_of_day(Window(tiers, zone).counts_from(today), zone)
+            within = f"(day + make_interval(months => {tiers.months}))::date >= DATE '{today}'"
+        statement = _BARE.format(due=due, value=value, joined=joined, only=ONLY[tiers.basis], within=within)
         async with connection() as sql:
             started = time.perf_counter()
             done: str = await sql.execute(
