@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import date
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -81,8 +82,10 @@ async def test_points_are_told_30_and_7_days_before_their_last_day(monkeypatch: 
 
 
 async def test_days_begin_in_the_zone_of_each_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_now(monkeypatch, 2026, 3, 1, 12)
+    set_now(monkeypatch, 2026, 3, 31, 12)
     tokyo, lima = await new_program(timezone="Asia/Tokyo"), await new_program(timezone="America/Lima")
+    # Programs that other tests have left come before these, and are none of our business.
+    monkeypatch.setattr(noticing, "_NOBODY", UUID(int=tokyo.id.int - 1))
     for program in (tokyo, lima):
         await tell_expiring()
         await give(program, await new_member(program), 10, date(2026, 5, 1))
