@@ -22,7 +22,8 @@ enum_type(
         "PURCHASE": "Bought something.",
         "ACTION": "Did something that has a name: registered, played a quiz.",
         "CHECK_IN": "Was in a store, and scanned its code.",
-        "REFERRAL": "Brought a friend, or came through one. Laurel records it, for each of the two, when a rule pays.",
+        "REFERRAL": "Brought a friend, or came through one. Laurel records it, for each of the two, when a"
+        " rule pays.",
     },
 )
 enum_type(

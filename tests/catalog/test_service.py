@@ -214,7 +214,8 @@ async def test_messages_tell_once_of_what_runs_low() -> None:
         await redeemed(program, member, each, quantity=quantity)
     async with connection() as sql:
         rows = await sql.fetch(
-            "SELECT topic, payload FROM message WHERE program_id = $1 AND starts_with(topic, 'reward.') ORDER BY n",
+            "SELECT topic, payload FROM message"
+            " WHERE program_id = $1 AND starts_with(topic, 'reward.') ORDER BY n",
             program.id,
         )
     assert [(row["topic"], row["payload"]["left"]) for row in rows] == [
