@@ -113,7 +113,7 @@ class Topic(StrEnum):
 
 EVERYTHING = "*"
 _AND_BELOW = ".*"
-_MAX_TOPICS = 100
+_MAX_TOPICS = 50
 
 
 def _is_known(pattern: str) -> bool:
@@ -121,16 +121,17 @@ def _is_known(pattern: str) -> bool:
 
 
 def check_topics(topics: Sequence[str], problems: Problems, field: str = "topics") -> None:
-    """Check what somebody wants to hear of: names of topics, all of one kind as "points.*", or "*".
+    """Note what is wrong with what somebody wants to hear of, below `field`.
 
-    Notes in `problems` each that names no topic, at `field`.
+    Each is the name of a topic, all of one kind as "points.*", or "*".
     """
     if len(topics) > _MAX_TOPICS:
         problems.add(f"At most {_MAX_TOPICS} topics can be named.", field)
         return
-    if any(not _is_known(topic) for topic in topics):
-        known = ", ".join([*Topic, *sorted({f"{topic.partition('.')[0]}.*" for topic in Topic}), EVERYTHING])
-        problems.add(f"There are the topics {known}, and no others.", field)
+    known = ", ".join([*Topic, *sorted({f"{topic.partition('.')[0]}.*" for topic in Topic}), EVERYTHING])
+    for position, topic in enumerate(topics):
+        if not _is_known(topic):
+            problems.add(f"There is no such topic; there are {known}.", field, str(position))
 
 
 def matches(topics: Sequence[str], topic: str) -> bool:

@@ -1,16 +1,13 @@
 """What can be said of a webhook, and what is wrong with it."""
 
 import re
-from collections.abc import Sequence
 
 import httpx
 
-from app.messages.topics import Topic, matches
 from app.validation import Problems
 from app.webhooks.addresses import is_public, literal_address
 
 MAX_URL = 2_000
-MAX_TOPICS = 50
 
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*\.?", re.ASCII)
 
@@ -39,7 +36,8 @@ def check_url(text: str, allow_private: bool, problems: Problems) -> str:
     if not host or (literal is None and not _NAME.fullmatch(host)):
         problems.add("Url must name a host.", "url")
     elif not allow_private and _is_private(host, literal):
-        problems.add("Url must not lead to a private address.", "url")
+        message = "Url must not lead to a private address, unless LAUREL_ALLOW_PRIVATE_WEBHOOKS allows it."
+        problems.add(message, "url")
     if url.port is not None and not 1 <= url.port <= 65_535:
         problems.add("Url must name a port between 1 and 65,535.", "url")
     kept = str(url.copy_with(fragment=None))
@@ -52,14 +50,3 @@ def _is_private(host: str, literal: str | None) -> bool:
     if literal is not None:
         return not is_public(literal)
     return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
-
-
-def check_topics(topics: Sequence[str], problems: Problems) -> None:
-    """Note which topics there are none of: each is a Topic, all of one kind as "points.*", or "*"."""
-    if len(topics) > MAX_TOPICS:
-        problems.add(f"Topics must be {MAX_TOPICS} at most.", "topics")
-        return
-    known = ", ".join([*Topic, *sorted({f"{topic.partition('.')[0]}.*" for topic in Topic}), "*"])
-    for position, topic in enumerate(topics):
-        if not any(matches([topic], each) for each in Topic):
-            problems.add(f"There is no such topic; there are {known}.", "topics", str(position))

@@ -9,9 +9,10 @@ from app.database import retrying, transaction
 from app.errors import ErrorCode, refuse
 from app.ids import new_id
 from app.messages.feed import number_program
+from app.messages.topics import check_topics
 from app.validation import Problems
 from app.webhooks.deliveries import QUEUE
-from app.webhooks.inputs import check_topics, check_url
+from app.webhooks.inputs import check_url
 from app.webhooks.letters import new_secret, spelled
 from app.webhooks.reads import COLUMNS, Webhook, find_webhook
 

@@ -97,7 +97,7 @@ class Rounds(NamedTuple):
     ours: list[float]
     limit: list[float]
 
-    def figure(self, name: str, goal: float, unit: str, against: str, **more: Any) -> Figure:
+    def figure(self, name: str, goal: float | None, unit: str, against: str, **more: Any) -> Figure:
         """Return the medians, and the median of the rounds' ratios: a slow round is slow for both."""
         ratios = [ours / limit for ours, limit in zip(self.ours, self.limit, strict=True)]
         spread = "ratios " + " ".join(f"{ratio:.2f}" for ratio in ratios)

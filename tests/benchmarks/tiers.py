@@ -40,6 +40,10 @@ _POLICIES = (
 )
 _EASIER = 60
 
+# Each who lost a tier meanwhile is looked at alone, for the days on which that came about; those who sweep do
+# so at the time, so that there is no goal for it.
+_MISSED = "after 30 days without a sweep"
+
 _MEMBERS = """
 INSERT INTO member (id, program_id, external_id, status, joined_at, created_at, updated_at)
 SELECT uuidv7(), $1, lpad(n::text, 8, '0'), 'ACTIVE', now(), now(), now()
@@ -90,14 +94,15 @@ INSERT INTO bare_standing (member_id, program_id, evaluated_at) SELECT id, progr
 _BARE = """
 UPDATE bare_standing s SET tier_id = c.tier_id, due_at = c.due, qualifying = c.qualifying, evaluated_at = $3
 FROM (
-    SELECT member_id, sum(value) AS qualifying, {due} AS due,
+    SELECT member_id, sum(value) AS qualifying,
+        CASE WHEN sum(value) >= ($4::numeric[])[1] THEN {due} END AS due,
         ($5::uuid[])[width_bucket(sum(value), $4::numeric[])] AS tier_id
     FROM (
         SELECT e.member_id, ({value})::numeric AS value, (e.occurred_at AT TIME ZONE $7)::date AS day
         FROM event e {joined}
         WHERE e.program_id = $1 AND {only} AND e.occurred_at >= $6 AND e.occurred_at <= $3 AND ($2 OR NOT $2)
     ) x
-    WHERE value > 0 AND {within} GROUP BY member_id HAVING sum(value) >= ($4::numeric[])[1]
+    WHERE value > 0 AND {within} GROUP BY member_id
 ) c
 WHERE s.member_id = c.member_id AND (s.tier_id, s.due_at) IS DISTINCT FROM (c.tier_id, c.due)
 """
@@ -172,7 +177,7 @@ class _Shop:
             await sql.execute("DELETE FROM outbox WHERE program_id = $1", self._id)
             written = await sql.fetchval(_WRITTEN, self._id, since)
             moved = await sql.fetchval(_MOVED, self._id, since)
-        return seconds, f"{written:,} standings written, {moved:,} members moved"
+        return seconds, f"{written:,} standings written, {moved:,} rows of history"
 
     async def bare(self) -> tuple[float, str]:
         """Run the bare statement; return the seconds, and what it has written."""
@@ -257,12 +262,12 @@ async def _steps(shop: _Shop, rounds: int, policy: TierPolicy, begin: tuple[int,
         await do("nothing changed", number)
         if policy.window is not TierWindow.LIFETIME:
             with _later(days=30):
-                await do("30 days later", number)
+                await do(_MISSED, number)
     return steps
 
 
 async def _measure(servers: Servers, quick: bool) -> list[Figure]:
-    members, events, rounds = (_QUICK_MEMBERS, _QUICK_EVENTS, 2) if quick else (MEMBERS, EVENTS, 3)
+    members, events, rounds = (_QUICK_MEMBERS, _QUICK_EVENTS, 2) if quick else (MEMBERS, EVENTS, 2)
     settings = await servers.new_database()
     measured = []
     async with connected(settings):
@@ -272,7 +277,8 @@ async def _measure(servers: Servers, quick: bool) -> list[Figure]:
             for name, step in (await _steps(shop, rounds, policy, begin)).items():
                 title = f"tiers of {members:,} members, {events:,} events: {basis}, {name}"
                 against = "one bare UPDATE of the same rows"
-                figure = step.rounds.figure(title, 2.0, "seconds", against, at_most=True)
+                goal = None if name == _MISSED else 2.0
+                figure = step.rounds.figure(title, goal, "seconds", against, at_most=True)
                 figure.notes += step.notes
                 measured.append(figure)
     await servers.drop_database(settings)
