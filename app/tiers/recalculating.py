@@ -30,10 +30,16 @@ _PLAN_ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
 _FIRST = UUID(int=0)
 _BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
 
+# Both ends of a slice are known to its statement: so it reads its part of each table, not all of it.
+_LAST = """
+SELECT id FROM (SELECT id FROM member WHERE program_id = $1 AND id > $2 ORDER BY id LIMIT $3) slice
+ORDER BY id DESC LIMIT 1
+"""
+
 # Whoever changes meanwhile stands otherwise than was read, and is left alone: what changed them has looked.
 _SLICE = """
 WITH slice AS MATERIALIZED (
-    SELECT m.id FROM member m WHERE m.program_id = $1 AND m.id > $3 ORDER BY m.id LIMIT $4
+    SELECT m.id FROM member m WHERE m.program_id = $1 AND m.id > $3 AND m.id <= $4
 ), counted AS MATERIALIZED (
     SELECT e.member_id, sum(x.value) FILTER (WHERE {within}) AS qualifying,
         min(x.day) FILTER (WHERE {within}) AS first, {past} AS has_past
@@ -46,15 +52,18 @@ WITH slice AS MATERIALIZED (
         coalesce(array_position($8::uuid[], s.tier_id), 0) AS stood, s.due_at,
         width_bucket(coalesce(c.qualifying, 0), $9::numeric[]) AS rank,
         coalesce(c.has_past AND coalesce(s.evaluated_at <= $15, TRUE), FALSE) OR {all} OR EXISTS (
-            SELECT FROM member_tier g WHERE g.member_id = slice.id AND NOT g.automatic) AS special
+            SELECT FROM member_tier g WHERE g.member_id = slice.id AND NOT g.automatic
+                AND g.member_id > $3 AND g.member_id <= $4) AS special
     FROM slice LEFT JOIN counted c ON c.member_id = slice.id
     LEFT JOIN tier_standing s ON s.member_id = slice.id
+        AND s.program_id = $1 AND s.member_id > $3 AND s.member_id <= $4
 ), sorted AS MATERIALIZED (
     SELECT f.*, special OR rank < stood AS exact, CASE WHEN rank > 0 THEN {due} END AS due FROM found f
 ), moved AS (
     UPDATE tier_standing s SET tier_id = ($8::uuid[])[f.rank], due_at = f.due, evaluated_at = $6
     FROM sorted f
-    WHERE s.program_id = $1 AND s.member_id = f.id AND NOT f.exact AND NOT f.fresh
+    WHERE s.program_id = $1 AND s.member_id > $3 AND s.member_id <= $4
+        AND s.member_id = f.id AND NOT f.exact AND NOT f.fresh
         AND coalesce(array_position($8::uuid[], s.tier_id), 0) = f.stood
         AND (f.rank > f.stood OR s.due_at IS DISTINCT FROM f.due)
     RETURNING s.member_id, f.rank, f.stood, f.qualifying
@@ -82,7 +91,7 @@ WITH slice AS MATERIALIZED (
         'at', $13::text), $6
     FROM risen r
 )
-SELECT (SELECT count(*) FROM slice) AS members, (SELECT id FROM slice ORDER BY id DESC LIMIT 1) AS last,
+SELECT (SELECT count(*) FROM slice) AS members,
     ARRAY(SELECT id FROM sorted WHERE exact ORDER BY id) AS exact, ARRAY(SELECT member_id FROM risen) AS risen
 """
 
@@ -160,13 +169,17 @@ async def recalculate(sql: asyncpg.Connection, job: Job) -> bool:
     if total is None:
         total = await sql.fetchval("SELECT count(*) FROM member WHERE program_id = $1", job.program_id)
     after = UUID(job.state["after"]) if "after" in job.state else _FIRST
+    last = await sql.fetchval(_LAST, job.program_id, after, SLICE)
+    if last is None:
+        await advance(sql, job, job.done, max(total, job.done), job.state)
+        return False
     await sql.execute(_PLAN_ANEW)
     row = await sql.fetchrow(
         _statement(ground, now),
         job.program_id,
         ground.policy.earn_on_points_payments,
         after,
-        SLICE,
+        last,
         ground.policy.timezone,
         now,
         _since(ground, now),
@@ -183,7 +196,7 @@ async def recalculate(sql: asyncpg.Connection, job: Job) -> bool:
         await evaluate_within(sql, job.program_id, row["exact"][start : start + CHUNK], now)
     touch(row["risen"])
     done = job.done + row["members"]
-    more: bool = row["members"] == SLICE
-    state = {"after": str(row["last"])} if row["last"] is not None else job.state
-    await advance(sql, job, done, max(total, done), state)
+    await advance(sql, job, done, max(total, done), {"after": str(last)})
+    # Whoever enrolled between the two statements may have made the slice a little longer.
+    more: bool = row["members"] >= SLICE
     return more
