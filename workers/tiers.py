@@ -11,7 +11,7 @@ from app.tiers.standings import evaluate_members, sweep
 
 log = structlog.get_logger("laurel.sweep")
 
-_SWEEP_SECONDS = 10.0
+_SWEEP_SECONDS = 2.0
 
 
 async def evaluate(batch: UUID) -> None:
@@ -20,7 +20,7 @@ async def evaluate(batch: UUID) -> None:
 
 
 async def sweep_forever() -> None:
-    """Look every ten seconds for tiers whose time is over, until cancelled."""
+    """Look every two seconds for tiers whose time is over or has come, until cancelled."""
     while True:
         count = await sweep()
         if count:

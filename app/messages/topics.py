@@ -10,7 +10,7 @@ _REDEMPTION = (
     " reason"
 )
 _REFERRAL = "referralId, referrerId, referredId"
-_TIER = "from, to (each tierId, name and rank; null for none), qualifying, keepsUntil (null for good), at"
+_TIER = "from, to (each tierId, name and rank; null for none), qualifying, at"
 
 
 class Topic(StrEnum):

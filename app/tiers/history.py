@@ -59,40 +59,55 @@ def in_force(history: Sequence[Given], moment: datetime) -> Given:
 def decide(history: Sequence[Given], climb: Climb, now: datetime, *, never_down: bool) -> Decision:
     """Return what a history lacks of what a member has earned by now.
 
-    What was given by hand stays for its time, but for a tier above it that is newly reached. A tier that is
-    lost because the window has run out is lost from that moment on, however late that is noticed; one that
-    was never earned after all, because of a refund, from now on. Where the past is found to have earned more
-    than the history says, it says so from now on: late events meet the tier of their time.
+    What was given by hand stays for its time, but for a tier above it that is newly reached, and is there
+    again when that one is lost. A tier that is lost because the window has run out is lost from that moment
+    on, however late that is noticed; one that was never earned after all, because of a refund, from now on.
+    Where the past is found to have earned more than the history says, it says so from now on: late events
+    meet the tier of their time.
 
     Args:
         history: in order of recording.
         never_down: what was found out once stays, whatever becomes of what earned it.
     """
-    present = in_force(history, now)
+    present, hand = in_force(history, now), by_hand(history, now)
     additions = _missed(history, climb.stretches, now)
-    rank, changed = present.rank, climb.rank != present.rank
-    if never_down and climb.rank < present.rank:
-        changed = False
-    if not present.automatic:
-        changed = climb.rank > max(present.rank, present.earned)
-    if changed:
-        rank = climb.rank
-        if climb.rank < present.rank:
-            additions.append(Addition(rank, _lost_at(history, climb.stretches, present, now), None))
-        elif not present.automatic:
-            reached = climb.stretches[-1].since
-            additions.append(Addition(rank, now if reached is None else max(reached, present.since), None))
-    return Decision(additions, rank, _due_at(history, climb, present, changed, now))
+    rank = climb.rank if hand is None or _is_above(climb.rank, hand) else hand.rank
+    if never_down and present.automatic:
+        rank = max(rank, present.rank)
+    if rank < present.rank:
+        additions.append(Addition(rank, _lost_at(history, climb.stretches, present, now), None))
+    elif rank > present.rank and hand is not None and (not additions or additions[-1].until is not None):
+        reached = climb.stretches[-1].since
+        additions.append(Addition(rank, now if reached is None else max(reached, present.since), None))
+    return Decision(additions, rank, _due_at(history, climb, hand, rank, now))
+
+
+def by_hand(history: Sequence[Given], moment: datetime) -> Given | None:
+    """Return what was given by hand for a moment, whatever was found out since; None for nothing."""
+    return next((row for row in reversed(history) if not row.automatic and row.covers(moment)), None)
+
+
+def kept_until(history: Sequence[Given], climb: Climb, now: datetime) -> datetime | None:
+    """Return the first moment at which the present tier is not certain; None where that never comes."""
+    hand = by_hand(history, now)
+    return climb.keeps_until if hand is None or _is_above(climb.rank, hand) else hand.until
+
+
+def _is_above(rank: int, hand: Given) -> bool:
+    """Tell whether a rank is more than was given by hand, and than had been earned by then."""
+    return rank > max(hand.rank, hand.earned)
 
 
 def _due_at(
-    history: Sequence[Given], climb: Climb, present: Given, changed: bool, now: datetime
+    history: Sequence[Given], climb: Climb, hand: Given | None, rank: int, now: datetime
 ) -> datetime | None:
     times = [row.since for row in history if row.since > now]
-    if present.automatic or changed:
-        times += [climb.keeps_until] if climb.keeps_until is not None else []
-    elif present.until is not None:
-        times.append(present.until)
+    if hand is not None and hand.until is not None:
+        times.append(hand.until)
+    if climb.keeps_until is not None and (hand is None or rank > hand.rank):
+        times.append(climb.keeps_until)
+    if climb.next_at is not None:
+        times.append(climb.next_at)
     return min(times, default=None)
 
 
@@ -119,8 +134,8 @@ def _missed(history: Sequence[Given], stretches: Sequence[Stretch], now: datetim
         while position + 1 < len(stretches) and (stretches[position + 1].since or moment) <= moment:
             position += 1
         earned = stretches[position].rank
-        there = in_force(history, moment)
-        if earned <= there.rank or not there.automatic:
+        there, hand = in_force(history, moment), by_hand(history, moment)
+        if earned <= there.rank or not there.automatic or not (hand is None or _is_above(earned, hand)):
             continue
         until = ordered[n + 1] if n + 1 < len(ordered) else None
         if missed and missed[-1].rank == earned and missed[-1].until == moment:

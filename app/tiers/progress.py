@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app import clock
 from app.database import connection
-from app.tiers.history import Given, in_force
+from app.tiers.history import in_force, kept_until
 from app.tiers.standings import load_ground, read_climbs, read_histories
 from app.tiers.tiers import Tier
 
@@ -41,15 +41,12 @@ async def get_progress(program_id: UUID, members: Sequence[UUID]) -> list[Progre
         climbs = await read_climbs(sql, ground, members, now)
     found = []
     for member in members:
-        row, own = in_force(histories[member], now), climbs[member]
-        current = ground.tier(row.rank)
-        higher = ground.tiers_by_rank.get(row.rank + 1)
+        history, own = histories[member], climbs[member]
+        rank = in_force(history, now).rank
+        higher = ground.tiers_by_rank.get(rank + 1)
         missing = None if higher is None else max(Decimal(0), higher.threshold - own.qualifying)
-        keeps = own.keeps_until if row.automatic else row.until
-        found.append(Progress(current, higher, own.qualifying, missing, _kept(row, keeps, now)))
+        keeps = kept_until(history, own, now) if rank else None
+        # What is over and not noticed yet is not certain any more, from now on.
+        keeps = keeps and max(keeps, now)
+        found.append(Progress(ground.tier(rank), higher, own.qualifying, missing, keeps))
     return found
-
-
-def _kept(row: Given, until: datetime | None, now: datetime) -> datetime | None:
-    # What is over and not noticed yet is not certain any more, from now on.
-    return None if row.rank == 0 or until is None else max(until, now)

@@ -46,11 +46,13 @@ class Climb(NamedTuple):
         stretches: from the beginning, whose `since` is None, to now; each of another rank than the last.
         keeps_until: the first moment at which the present rank is not certain; None where that never comes.
         qualifying: what counts at present.
+        next_at: when the next counts of what lies ahead, by a clock that is fast; None for nothing.
     """
 
     stretches: Sequence[Stretch]
     keeps_until: datetime | None
     qualifying: Decimal
+    next_at: datetime | None = None
 
     @property
     def rank(self) -> int:
@@ -164,7 +166,8 @@ def climb(
     count = tally.upto(now)
     first = min(tally.first_in(local_date(now, zone)), count)
     qualifying = tally.sums[count] - tally.sums[first]
-    return _walk(policy, window, zone, holds, now, qualifying)
+    next_at = tally.moments[count] if count < len(tally.moments) else None
+    return _walk(policy, window, zone, holds, now, qualifying)._replace(next_at=next_at)
 
 
 def _holds(

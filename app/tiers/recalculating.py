@@ -41,17 +41,17 @@ _SLICE = """
 WITH slice AS MATERIALIZED (
     SELECT m.id FROM member m WHERE m.program_id = $1 AND m.id > $3 AND m.id <= $4
 ), counted AS MATERIALIZED (
-    SELECT e.member_id, sum(x.value) FILTER (WHERE {within}) AS qualifying,
-        min(x.day) FILTER (WHERE {within}) AS first, {past} AS has_past
+    SELECT e.member_id, sum(x.value) FILTER (WHERE {within} AND e.occurred_at <= $6) AS qualifying,
+        min(x.day) FILTER (WHERE {within}) AS first, {past} AS has_past, bool_or(e.occurred_at > $6) AS ahead
     FROM slice JOIN event e ON e.member_id = slice.id {joined}
     CROSS JOIN LATERAL (SELECT ({value})::numeric AS value, (e.occurred_at AT TIME ZONE $5)::date AS day) x
-    WHERE {only} AND e.occurred_at >= $7 AND e.occurred_at <= $6 AND x.value > 0 AND ($2 OR NOT $2)
+    WHERE {only} AND e.occurred_at >= $7 AND x.value > 0 AND ($2 OR NOT $2)
     GROUP BY e.member_id
 ), found AS MATERIALIZED (
     SELECT slice.id, coalesce(c.qualifying, 0) AS qualifying, c.first, s.member_id IS NULL AS fresh,
         coalesce(array_position($8::uuid[], s.tier_id), 0) AS stood, s.due_at,
         width_bucket(coalesce(c.qualifying, 0), $9::numeric[]) AS rank,
-        coalesce(c.has_past AND coalesce(s.evaluated_at <= $15, TRUE), FALSE) OR {all} OR EXISTS (
+        coalesce(c.ahead OR c.has_past AND coalesce(s.evaluated_at <= $15, TRUE), FALSE) OR {all} OR EXISTS (
             SELECT FROM member_tier g WHERE g.member_id = slice.id AND NOT g.automatic
                 AND g.member_id > $3 AND g.member_id <= $4) AS special
     FROM slice LEFT JOIN counted c ON c.member_id = slice.id
@@ -87,7 +87,7 @@ WITH slice AS MATERIALIZED (
 ), told AS (
     INSERT INTO message (id, program_id, topic, member_id, payload, created_at)
     SELECT gen_random_uuid(), $1, $14, r.member_id, jsonb_build_object('from', ($12::jsonb)->r.stood,
-        'to', ($12::jsonb)->r.rank, 'qualifying', trim_scale(r.qualifying)::text, 'keepsUntil', NULL,
+        'to', ($12::jsonb)->r.rank, 'qualifying', trim_scale(r.qualifying)::text,
         'at', $13::text), $6
     FROM risen r
 )

@@ -269,7 +269,6 @@ def tier_message(
         "from": told_tier(ground.tier(before)),
         "to": told_tier(ground.tier(after)),
         "qualifying": f"{trim(climb.qualifying):f}",
-        "keepsUntil": climb.keeps_until,
         "at": now,
     }
     return Message(Topic.TIER_UP if after > before else Topic.TIER_DOWN, member, payload)

@@ -10,6 +10,7 @@ import pytest
 from app import clock
 from app.database import connection
 from app.earning.refunding import EventRef, refund_purchase
+from app.jobs.jobs import JobName, queue_job
 from app.ledger.operations import EntryKind
 from app.members.reads import MemberRow
 from app.programs.models import Program
@@ -219,3 +220,44 @@ async def test_a_policy_that_changes_counts_at_once(monkeypatch: pytest.MonkeyPa
     await update_program(program.id, {"tier_policy": TierPolicy(TierBasis.PURCHASES)})
     await work_all(program)
     assert (await progress_of(program, member)).qualifying == 1
+
+
+async def test_what_was_given_by_hand_is_there_again_when_what_came_above_it_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, 2026, 6, 1)
+    program, (silver, gold, platinum) = await program_of(SPENT, 100, 200, 300)
+    until = at(2026, 9, 1)
+    for hand, bought, kept in ((gold, 0, gold), (None, 250, None), (silver, 0, silver)):
+        member = await new_member(program)
+        if bought:
+            await buy(program, member, (at(2026, 4, 1), bought))
+        await give(program, member, hand, until)
+        (last,) = await buy(program, member, (at(2026, 5, 1), 300 - bought))
+        assert await tier_of(program, member) == platinum
+        await refund_purchase(program.id, EventRef(external_id=last), f"{last}-back")
+        await work_all(program)
+        for _ in range(2):
+            assert await tier_of(program, member) == kept
+            assert (await progress_of(program, member)).keeps_until == (until if kept else None)
+            await queue_job(program.id, JobName.RECALCULATE_TIERS)
+            await work_all(program)
+        set_now(monkeypatch, 2026, 9, 1)
+        await sweep()
+        assert await tier_of(program, member) == (gold if bought else None)
+        set_now(monkeypatch, 2026, 6, 1)
+
+
+async def test_a_purchase_by_a_clock_that_is_fast_counts_when_its_time_has_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_now(monkeypatch, 2026, 6, 1, 12)
+    program, (silver,) = await program_of(SPENT, 100)
+    member = await new_member(program)
+    await buy(program, member, (clock.now() + timedelta(minutes=4), 100))
+    await queue_job(program.id, JobName.RECALCULATE_TIERS)
+    await work_all(program)
+    assert await tier_of(program, member) is None
+    set_now(monkeypatch, 2026, 6, 1, 12, 4)
+    await sweep()
+    assert await tier_of(program, member) == silver
