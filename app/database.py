@@ -319,14 +319,15 @@ async def transaction() -> AsyncIterator[asyncpg.Connection]:
 def after_commit(call: Callable[[], None]) -> None:
     """Have something done once the transaction under way is committed, and never if it is not.
 
-    For what may be lost: a process that dies in between does not do it.
+    For what may be lost: a process that dies in between does not do it, and outside of `transaction()`,
+    where nobody can tell of the commit, it is not done either.
 
     Args:
         call: quick, and raises nothing.
     """
     calls = _on_commit.get()
-    assert calls is not None, "there is no transaction"
-    calls.append(call)
+    if calls is not None:
+        calls.append(call)
 
 
 async def retrying(work: Callable[[], Awaitable[T]], *, attempts: int = 4) -> T:

@@ -82,7 +82,9 @@ async def _find_job(context: Context, key: UUID | str) -> Job | None:
 class FailedJob(Node):
     name: str = strawberry.field(description="The queue that it was in, such as `earning`.")
     error: str = strawberry.field(description="What went wrong the last time.")
-    attempts: int = strawberry.field(description="How often it was tried.")
+    attempts: int = strawberry.field(
+        description="How often it was tried, with whatever came in for the same member meanwhile."
+    )
     first_failed_at: datetime = strawberry.field(description="When it failed for good the first time.")
     last_failed_at: datetime = strawberry.field(description="When it failed the last time.")
 
@@ -119,7 +121,10 @@ class WorkerHealth:
     oldest_waiting_seconds: float | None = strawberry.field(
         description="Age of the oldest stored work that no worker has finished; null when there is none."
     )
-    waiting: int = strawberry.field(description="How much work is stored that no worker has finished.")
+    waiting: int = strawberry.field(
+        description="How much work is stored that no worker has finished; of each webhook at most 1,000"
+        " messages are counted, and none that wait for their receiver."
+    )
     failed: int = strawberry.field(description="How much work failed for good.")
     workers: int = strawberry.field(
         description="How many worker processes were seen in the last 15 seconds; they work for all programs."

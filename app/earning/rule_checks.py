@@ -121,11 +121,8 @@ def _check_kind(rule: RuleDefinition, problems: Problems) -> None:
         _check_referral(rule, problems)
     elif rule.fixed_points is None:
         problems.add(f"A rule for {rule.trigger} gives fixed points: say how many.", "fixed_points")
-    nowhere = {EventKind.ACTION: "Actions", EventKind.REFERRAL: "Referrals"}
-    if rule.trigger in nowhere and rule.audience is not None and rule.audience.stores:
-        message = (
-            f"{nowhere[rule.trigger]} happen in no store, so the rule could never pay: leave the stores out."
-        )
+    if rule.trigger is EventKind.ACTION and rule.audience is not None and rule.audience.stores:
+        message = "Actions happen in no store, so the rule could never pay: leave the stores out."
         problems.add(message, "audience", "store_ids")
     if rule.trigger is EventKind.ACTION and rule.action is None:
         own = ", ".join(Action)

@@ -19,7 +19,7 @@ NEW = {"name": "Harbour Coffee", "currency": "EUR", "timezone": "Europe/Berlin"}
 EVERY_SCOPE = {
     "program:read", "program:write", "members:read", "members:write", "rules:read", "rules:write",
     "events:write", "ledger:adjust", "keys:admin", "catalog:read", "catalog:write", "redemptions:read",
-    "redemptions:write",
+    "redemptions:write", "messages:read", "webhooks:admin", "jobs:admin",
 }  # fmt: skip
 
 
