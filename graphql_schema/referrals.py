@@ -34,8 +34,11 @@ enum_type(
     ReferralStatus,
     description="What has become of a referral.",
     values={
-        "PENDING": "What the rules ask of the friend has not happened, or was refunded as a whole.",
-        "CREDITED": "Both sides have been given what the rules give.",
+        "PENDING": "What the rules ask of the friend has not happened yet. Also when the friend's first"
+        " purchase was refunded as a whole and all that it brought was taken back: then the next purchase"
+        " recorded after that refund counts.",
+        "CREDITED": "Both sides have been given what the rules give. It stays so when not all of that could"
+        " be taken back after a whole refund: no later purchase brings anything then.",
         "REJECTED": "It brings nothing, and never will; `rejection` tells why.",
     },
 )

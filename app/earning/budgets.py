@@ -5,17 +5,17 @@ from uuid import UUID
 
 import asyncpg
 
+from app.earning.refunds import STILL_COUNTED
 from app.earning.rules import Rule
 
 _NEW = "INSERT INTO earning_budget (rule_id, spent) VALUES ($1, 0) /* scoped by: rule */"
 
-_OPEN = """
+_OPEN = f"""
 INSERT INTO earning_budget (rule_id, spent)
-SELECT $1, coalesce(sum(remaining), 0)::bigint FROM award WHERE rule_id = $1
+SELECT $1, coalesce(sum({STILL_COUNTED}), 0)::bigint FROM award a WHERE a.rule_id = $1
 ON CONFLICT (rule_id) DO NOTHING
 /* scoped by: rule */
-"""
-
+"""  # noqa: S608 - nothing but constants
 
 _SPENT = "SELECT rule_id, spent FROM earning_budget WHERE rule_id = ANY($1::uuid[]) /* scoped by: rule */"
 

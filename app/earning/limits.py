@@ -13,23 +13,25 @@ from app.earning.budgets import spent_by
 from app.earning.outcomes import Award, Closed, Reason, Room
 from app.earning.periods import span
 from app.earning.receipts import NO_ROOMS, KeptRooms
+from app.earning.refunds import STILL_COUNTED
 from app.earning.rules import EventKind, Period
 from app.earning.ruleset import Candidate, CompiledRule, Facts
 from app.programs.policy import ProgramPolicy
 
 # One walk along a member's events for each pair, whatever the planner knows of the tables.
-_PAID = """
-SELECT t.n, x.occurred_at, x.day, x.remaining /* scoped by: account */
+_PAID = f"""
+SELECT t.n, x.occurred_at, x.day, x.points /* scoped by: account */
 FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[])
     WITH ORDINALITY AS t(member_id, rule_id, since, until, n)
 CROSS JOIN LATERAL (
-    SELECT e.occurred_at, coalesce(a.day, (e.occurred_at AT TIME ZONE $5)::date) AS day, a.remaining
+    SELECT e.occurred_at, coalesce(a.day, (e.occurred_at AT TIME ZONE $5)::date) AS day,
+        {STILL_COUNTED} AS points
     FROM event e JOIN award a ON a.event_id = e.id AND a.rule_id = t.rule_id
     WHERE e.member_id = t.member_id AND e.occurred_at >= t.since AND e.occurred_at < t.until
-        AND a.remaining > 0
+        AND {STILL_COUNTED} > 0
     ORDER BY e.occurred_at DESC LIMIT 1000000
 ) x
-"""
+"""  # noqa: S608 - nothing but constants
 
 # How often a rule for referrals has paid goes by the friends, whichever side it paid.
 _BROUGHT = """
@@ -37,7 +39,9 @@ SELECT t.n, c.occurred_at, (c.occurred_at AT TIME ZONE $5)::date AS day, 0 /* sc
 FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[])
     WITH ORDINALITY AS t(member_id, rule_id, since, until, n)
 JOIN referral_credit c ON c.referrer_id = t.member_id AND c.occurred_at >= t.since AND c.occurred_at < t.until
-    AND c.taken_back_at IS NULL AND t.rule_id = ANY(c.rule_ids)
+    AND t.rule_id = ANY(c.rule_ids) AND (c.taken_back_at IS NULL OR EXISTS (
+        SELECT FROM refund_award m WHERE m.event_id IN (c.referrer_event_id, c.referred_event_id)
+            AND m.rule_id = t.rule_id AND m.written_off > 0))
 """
 
 _COUNTERS = """
@@ -61,7 +65,7 @@ class Waiting(NamedTuple):
 
 
 class _Paid(NamedTuple):
-    """What a rule gave a member for one event, less what was refunded."""
+    """What a rule gave a member for one event, less what refunds took back."""
 
     occurred_at: datetime
     day: date

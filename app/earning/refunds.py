@@ -12,6 +12,13 @@ import msgspec
 from app.database import connection
 from app.earning.remainders import LineBack
 
+STILL_COUNTED = """
+(a.remaining + CASE WHEN a.remaining = a.points THEN 0 ELSE (
+    SELECT coalesce(sum(m.written_off), 0)::bigint FROM refund_award m /* scoped by: event */
+    WHERE m.event_id = a.event_id AND m.rule_id = a.rule_id) END)
+"""
+"""Of an `award a`: what was not taken back. What a refund had to write off is the member's still."""
+
 _COLUMNS = """
 r.id, r.event_id, q.external_id, q.occurred_at, r.amount, r.lines, r.whole, r.points, r.debt, r.written_off,
 r.restored_points

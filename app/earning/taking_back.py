@@ -356,14 +356,22 @@ async def _keep(
     moves: Sequence[_Move],
     outcomes: Sequence[Outcome],
 ) -> None:
-    """Note what was moved, and give back the room under limits, in the period that it belongs to."""
+    """Note what was moved, and give back the room under limits, in the period that it belongs to.
+
+    What had to be written off was not taken back, so it frees no room: whoever spends points before the
+    purchase is refunded would else earn them again and again.
+    """
     remaining = {move.award.rule_id: move.award.remaining for move in moves}
     days: dict[date, int] = {}
     spent: dict[UUID, int] = {}
-    for move in moves:
+    written_off = [
+        move.points - (outcome.taken or 0) if move.points > 0 else 0
+        for move, outcome in zip(moves, outcomes, strict=True)
+    ]
+    for move, lost in zip(moves, written_off, strict=True):
         remaining[move.award.rule_id] -= move.points
-        days[move.award.day] = days.get(move.award.day, 0) + move.points
-        spent[move.award.rule_id] = spent.get(move.award.rule_id, 0) + move.points
+        days[move.award.day] = days.get(move.award.day, 0) + move.points - lost
+        spent[move.award.rule_id] = spent.get(move.award.rule_id, 0) + move.points - lost
     await sql.execute(
         _KEEP,
         refund_id,
@@ -377,9 +385,6 @@ async def _keep(
         policy.program_id,
         list(remaining),
         list(remaining.values()),
-        [
-            move.points - (outcome.taken or 0) if move.points > 0 else 0
-            for move, outcome in zip(moves, outcomes, strict=True)
-        ],
+        written_off,
     )
     await give_back(sql, spent)

@@ -201,8 +201,11 @@ CHECKS = {
     "a day's counter is the sum of its awards": """ /* scoped by: account */
         SELECT coalesce(s.id, c.id), format('%s points counted on %s', coalesce(c.points, 0), coalesce(s.day, c.day)),
             format('awards come to %s', coalesce(s.points, 0))
-        FROM (SELECT a.id, coalesce(w.day, (v.occurred_at AT TIME ZONE p.timezone)::date) AS day, sum(w.remaining) AS points
+        FROM (SELECT a.id, coalesce(w.day, (v.occurred_at AT TIME ZONE p.timezone)::date) AS day,
+                sum(w.remaining + coalesce(x.written_off, 0)) AS points
             FROM award w JOIN event v ON v.id = w.event_id JOIN a ON a.id = v.member_id JOIN program p ON p.id = a.program_id
+            LEFT JOIN (SELECT event_id, rule_id, sum(written_off) AS written_off FROM refund_award GROUP BY 1, 2) x
+                ON (x.event_id, x.rule_id) = (w.event_id, w.rule_id)
             GROUP BY 1, 2) s
         FULL JOIN (SELECT a.id, t.day, t.points FROM earning_counter t JOIN a ON (a.id, a.program_id) = (t.member_id, t.subject)) c
             ON (c.id, c.day) = (s.id, s.day)
@@ -247,7 +250,8 @@ CHECKS = {
     "a rule's budget has spent what its awards have": """ /* scoped by: rule */
         SELECT r.id, coalesce(format('%s spent', b.spent), 'no budget is kept'), format('awards come to %s', coalesce(w.points, 0))
         FROM earning_rule r LEFT JOIN earning_budget b ON b.rule_id = r.id
-        LEFT JOIN (SELECT rule_id, sum(remaining) AS points FROM award
+        LEFT JOIN (SELECT rule_id, sum(points) AS points FROM (SELECT rule_id, remaining AS points FROM award
+                UNION ALL SELECT rule_id, written_off FROM refund_award) x
             WHERE rule_id IN (SELECT rule_id FROM earning_budget) GROUP BY 1) w ON w.rule_id = r.id
         WHERE (b.spent <> coalesce(w.points, 0) OR (b.rule_id IS NULL AND r.definition->'limits'->'budget' IS NOT NULL))
           AND ($1::uuid IS NULL OR r.program_id = $1)""",

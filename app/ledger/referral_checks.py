@@ -13,8 +13,9 @@ REFERRAL_CHECKS = {
         SELECT a.id, format('referral %s: %s, credited %s', r.id, r.status, coalesce('at ' || r.credited_at, 'never')),
             format('%s credits hold, %s of them finished', coalesce(c.live, 0), coalesce(c.done, 0))
         FROM referral r JOIN a ON a.id = r.referrer_id
-        LEFT JOIN (SELECT referral_id, count(*) AS live, count(credited_at) AS done FROM referral_credit
-            WHERE taken_back_at IS NULL AND rule_ids <> '{}' GROUP BY 1) c ON c.referral_id = r.id
+        LEFT JOIN (SELECT referral_id, count(*) AS live,
+                count(*) FILTER (WHERE credited_at IS NOT NULL OR written_off > 0) AS done FROM referral_credit
+            WHERE (taken_back_at IS NULL OR written_off > 0) AND rule_ids <> '{}' GROUP BY 1) c ON c.referral_id = r.id
         WHERE (r.status = 'CREDITED') <> (coalesce(c.done, 0) > 0) OR (r.status = 'REJECTED' AND c.live > 0)
            OR (r.status = 'CREDITED') <> (r.credited_at IS NOT NULL)""",
     "every referral is of two accounts of its program": """ /* scoped by: account */
@@ -56,6 +57,13 @@ REFERRAL_CHECKS = {
         JOIN award w ON w.event_id IN (c.referrer_event_id, c.referred_event_id)
         WHERE c.taken_back_at IS NOT NULL
         GROUP BY a.id, c.trigger, c.round, c.referral_id, c.taken_back_at HAVING sum(w.remaining) <> 0""",
+    "a credit tells what could not be taken back": """ /* scoped by: account */
+        SELECT a.id, format('%s %s of referral %s, %s written off', c.trigger, c.round, c.referral_id, c.written_off),
+            format('refunds wrote off %s', coalesce(x.written_off, 0))
+        FROM referral_credit c JOIN a ON a.id = c.referrer_id
+        LEFT JOIN LATERAL (SELECT sum(m.written_off) AS written_off FROM refund_award m
+            WHERE m.event_id IN (c.referrer_event_id, c.referred_event_id)) x ON true
+        WHERE c.written_off <> CASE WHEN c.taken_back_at IS NULL THEN 0 ELSE coalesce(x.written_off, 0) END""",
     "whatever of a referral is half done waits for a worker": f""" /* scoped by: account */
         SELECT a.id, format('%s %s of referral %s: credited %s', c.trigger, c.round, c.referral_id,
                 coalesce('at ' || c.credited_at, 'one side')),

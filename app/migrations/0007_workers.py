@@ -269,16 +269,32 @@ CREATE TABLE referral_credit (
     referred_event_id uuid,
     credited_at       timestamptz,
     taken_back_at     timestamptz,
+    written_off       bigint NOT NULL DEFAULT 0 CHECK (written_off >= 0),
     PRIMARY KEY (referral_id, trigger, round),
     CONSTRAINT referral_credit_purchase CHECK ((purchase_id IS NOT NULL) = (trigger = 'FIRST_PURCHASE'))
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE referral_credit IS 'What brought a referral its points, and the two events that gave them; a new round after a refund took them back.';
 COMMENT ON COLUMN referral_credit.rule_ids IS 'The rules that paid the referrer, and pay the friend.';
+COMMENT ON COLUMN referral_credit.written_off IS 'The part that could not be taken back from the two; with any the credit holds.';
 CREATE INDEX referral_credit_referrer ON referral_credit (referrer_id, occurred_at);
 CREATE INDEX referral_credit_purchase_id ON referral_credit (purchase_id) WHERE purchase_id IS NOT NULL;
 
 ALTER TABLE refund_request DROP CONSTRAINT refund_request_kind_check,
     ADD CONSTRAINT refund_request_kind_check CHECK (kind IN ('PURCHASE', 'ITEMS', 'REFERRAL'));
+"""
+
+# What refunds had to write off was not taken back: it frees no room under limits, and did until now.
+ROOM = """
+UPDATE earning_budget b SET spent = greatest(0, b.spent {sign} x.points)
+FROM (SELECT rule_id, sum(written_off)::bigint AS points FROM refund_award WHERE written_off > 0 GROUP BY 1) x
+WHERE x.rule_id = b.rule_id;
+UPDATE earning_counter c SET points = c.points {sign} x.points
+FROM (SELECT v.member_id, v.program_id, coalesce(a.day, (v.occurred_at AT TIME ZONE p.timezone)::date) AS day,
+        sum(m.written_off)::bigint AS points
+    FROM refund_award m JOIN award a ON (a.event_id, a.rule_id) = (m.event_id, m.rule_id)
+    JOIN event v ON v.id = m.event_id JOIN program p ON p.id = v.program_id
+    WHERE m.written_off > 0 GROUP BY 1, 2, 3) x
+WHERE (c.member_id, c.subject, c.day) = (x.member_id, x.program_id, x.day);
 """
 
 # Keys that could do everything still can.
@@ -288,9 +304,11 @@ WHERE scopes @> ARRAY['program:read', 'program:write', 'members:read', 'members:
     'events:write', 'catalog:read', 'catalog:write', 'redemptions:read', 'redemptions:write', 'ledger:adjust', 'keys:admin'];
 """
 
-FORWARD = OUTBOX + MESSAGES + LEDGER + TIERS + REFERRALS + SCOPES
+FORWARD = OUTBOX + MESSAGES + LEDGER + TIERS + REFERRALS + ROOM.format(sign="+") + SCOPES
 
-BACKWARD = """
+BACKWARD = (
+    ROOM.format(sign="-")
+    + """
 ALTER TABLE refund_request DROP CONSTRAINT refund_request_kind_check,
     ADD CONSTRAINT refund_request_kind_check CHECK (kind IN ('PURCHASE', 'ITEMS'));
 DROP TABLE referral_credit, referral, tier_standing, tier_threshold, transfer, expiry_notice, webhook_delivery, webhook,
@@ -307,6 +325,7 @@ ALTER TABLE message DROP CONSTRAINT message_pkey, DROP COLUMN n, ADD PRIMARY KEY
 CREATE INDEX message_program ON message (program_id, id);
 ALTER TABLE outbox DROP COLUMN not_before, DROP COLUMN failures, DROP COLUMN first_failed_at
 """
+)
 
 
 class Migration(Base):

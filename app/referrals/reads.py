@@ -1,4 +1,4 @@
-"""Referrals, as they are read: with the points that both sides have left of them."""
+"""Referrals, as they are read: with the points that both sides have kept of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,17 +7,18 @@ from uuid import UUID
 import asyncpg
 
 from app.database import connection
+from app.earning.refunds import STILL_COUNTED
 from app.paging import Page, PageResult, keyset, page_result
 from app.referrals.records import referral_from_row
 from app.referrals.referrals import COLUMNS, Referral, ReferralStatus
 
-_POINTS = """
+_POINTS = f"""
 SELECT /* scoped by: member */
-    coalesce(sum(w.remaining) FILTER (WHERE w.event_id = c.referrer_event_id), 0)::bigint AS referrer,
-    coalesce(sum(w.remaining) FILTER (WHERE w.event_id = c.referred_event_id), 0)::bigint AS referred
-FROM referral_credit c JOIN award w ON w.event_id IN (c.referrer_event_id, c.referred_event_id)
+    coalesce(sum({STILL_COUNTED}) FILTER (WHERE a.event_id = c.referrer_event_id), 0)::bigint AS referrer,
+    coalesce(sum({STILL_COUNTED}) FILTER (WHERE a.event_id = c.referred_event_id), 0)::bigint AS referred
+FROM referral_credit c JOIN award a ON a.event_id IN (c.referrer_event_id, c.referred_event_id)
 WHERE c.referral_id = r.id
-"""
+"""  # noqa: S608 - nothing but constants
 _FIELDS = ", ".join(f"r.{column}" for column in COLUMNS.split(", "))
 _WITH_POINTS = f"""
 SELECT {_FIELDS}, p.referrer, p.referred /* scoped by: member */
@@ -33,7 +34,7 @@ WHERE program_id = $1 AND referred_id = ANY($2::uuid[]) AND referrer_id <> refer
 
 
 class ReferralRead(NamedTuple):
-    """A referral, and the points that each side has left of it, pending ones included."""
+    """A referral, and the points that it gave each side, pending ones included, less what was taken back."""
 
     referral: Referral
     referrer_points: int

@@ -37,7 +37,7 @@ WHERE program_id = $1 AND referral_id = $2 ORDER BY trigger, round
 _PURCHASES = f"""
 SELECT {EVENT_COLUMNS}, EXISTS (SELECT FROM refund f WHERE f.event_id = e.id) AS refunded FROM {EVENT_TABLES}
 WHERE e.program_id = $1 AND e.member_id = $2 AND e.kind = 'PURCHASE'
-    AND o.event_id IS NOT NULL AND o.rejection IS NULL AND (e.occurred_at, e.id) > ($4, $5)
+    AND e.amount > 0 AND o.event_id IS NOT NULL AND o.rejection IS NULL AND (e.occurred_at, e.id) > ($4, $5)
     AND (e.recorded_at, e.id) > ALL (
         SELECT q.recorded_at, f.id FROM referral_credit c JOIN refund f ON f.event_id = c.purchase_id
         JOIN refund_request q ON q.id = f.request_id
@@ -59,8 +59,10 @@ WHERE program_id = $1 AND referral_id = $2 AND trigger = $3 AND round = $4
 """
 
 _TAKE_BACK = """
-UPDATE referral_credit SET taken_back_at = $5
-WHERE program_id = $1 AND referral_id = $2 AND trigger = $3 AND round = $4
+UPDATE referral_credit c SET taken_back_at = $5, written_off = (
+    SELECT coalesce(sum(m.written_off), 0) FROM refund_award m
+    WHERE m.event_id IN (c.referrer_event_id, c.referred_event_id))
+WHERE program_id = $1 AND referral_id = $2 AND trigger = $3 AND round = $4 RETURNING written_off
 """
 
 _SET_STATUS = """
@@ -80,9 +82,7 @@ class Standing(NamedTuple):
 
     def live(self, trigger: ReferralTrigger) -> Credit | None:
         """Return what holds of a trigger; None when there is nothing, or it was taken back."""
-        return next(
-            (each for each in self.credits if each.trigger == trigger and not each.taken_back_at), None
-        )
+        return next((each for each in self.credits if each.trigger == trigger and each.holds), None)
 
     def rounds(self, trigger: ReferralTrigger) -> int:
         """Return how often the friend's doing was looked at."""
@@ -124,6 +124,8 @@ async def first_purchase(
     sql: asyncpg.Connection, policy: ProgramPolicy, standing: Standing
 ) -> Occasion | None:
     """Return the friend's first purchase of which something is left; None when there is none.
+
+    One that came to nothing at all is none.
 
     Once a refund has taken points back, only what was recorded after it counts.
     """
@@ -181,9 +183,11 @@ async def finish_credit(
     await sql.execute(_FINISH, referral.program_id, referral.id, credit.trigger, credit.round, event_id, now)
 
 
-async def end_credit(sql: asyncpg.Connection, referral: Referral, credit: Credit, now: datetime) -> None:
-    """Keep that what a credit gave was taken back from both sides."""
-    await sql.execute(_TAKE_BACK, referral.program_id, referral.id, credit.trigger, credit.round, now)
+async def end_credit(sql: asyncpg.Connection, referral: Referral, credit: Credit, now: datetime) -> int:
+    """Keep that what a credit gave was taken back from both sides; return how much had to be written off."""
+    key = (referral.program_id, referral.id, credit.trigger, credit.round)
+    written_off: int = await sql.fetchval(_TAKE_BACK, *key, now)
+    return written_off
 
 
 async def set_status(

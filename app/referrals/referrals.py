@@ -48,7 +48,8 @@ COLUMNS = "id, program_id, referrer_id, referred_id, status, rejection, created_
 class Credit(NamedTuple):
     """What a friend did that brings points, once; in the order of CREDIT_COLUMNS.
 
-    Without rules it brought none, and is kept so that nobody looks again.
+    Without rules it brought none, and is kept so that nobody looks again. When it was taken back,
+    `written_off` could not be: with any it holds, and nothing that the friend does later takes its place.
     """
 
     trigger: ReferralTrigger
@@ -60,6 +61,12 @@ class Credit(NamedTuple):
     referred_event_id: UUID | None
     credited_at: datetime | None
     taken_back_at: datetime | None
+    written_off: int
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether a side has kept, or may have kept, any of it."""
+        return self.taken_back_at is None or self.written_off > 0
 
     def event(self, side: ReferralSide) -> UUID | None:
         """Return the event that paid a side; None where nothing did."""
@@ -68,7 +75,7 @@ class Credit(NamedTuple):
 
 CREDIT_COLUMNS = (
     "trigger, round, purchase_id, rule_ids, occurred_at, referrer_event_id, referred_event_id, credited_at, "
-    "taken_back_at"
+    "taken_back_at, written_off"
 )
 
 

@@ -19,6 +19,7 @@ from app.outbox.service import Queue
 from app.programs.policy import ProgramPolicy
 from app.redemptions.expiring import check_run_out, releasing
 from app.referrals import records, telling
+from app.referrals.records import Standing
 from app.referrals.referrals import Credit, Referral, ReferralStatus, external_id
 
 
@@ -26,7 +27,8 @@ async def take_back_side(program_id: UUID, referral: Referral, credit: Credit, s
     """Take back from one side what a credit gave, once; with the friend's side the credit ends.
 
     The referrer's side comes first. Safe to repeat and to do twice at once. What the member has spent they
-    owe, up to the program's debt limit, as for any refund.
+    owe, up to the program's debt limit, as for any refund. Where something had to be written off, the
+    referral stays credited: a later purchase would else bring the same points again.
 
     Raises:
         Unavailable: the database stayed away or busy; nothing was done.
@@ -42,25 +44,36 @@ async def take_back_side(program_id: UUID, referral: Referral, credit: Credit, s
             locked = await lock(sql, program_id, [member_id])
             standing = await records.load_standing(sql, program_id, referral.id, lock=True)
             live = standing.live(credit.trigger)
-            if live is None or live.round != credit.round:
+            if live is None or live.round != credit.round or live.taken_back_at:
                 return
             await check_run_out(sql, program_id, member_id, now)
             request = _request(referral, live, side, now)
             event_id = live.event(side)
             if event_id is not None and await announce(sql, request):
                 taken = await _take_back(sql, locked.rule_set.policy, request, event_id)
-            if taken:
-                await leave(sql, program_id, [telling.taken_back(referral, side, taken)], now)
+                # Written off or not: what was refunded counts towards no tier.
                 if locked.rule_set.can_climb:
                     await outbox.leave(sql, Queue.TIERS, program_id, [member_id], now)
+            if taken:
+                await leave(sql, program_id, [telling.taken_back(referral, side, taken)], now)
             if side is ReferralSide.REFERRED:
-                await records.end_credit(sql, referral, live, now)
-                others = [each for each in standing.credits if each.rule_ids and not each.taken_back_at]
-                if standing.referral.status is ReferralStatus.CREDITED and others == [live]:
-                    await records.set_status(sql, referral, ReferralStatus.PENDING, now)
+                await _end(sql, standing, live, now)
 
     await releasing(work)
     POINTS_TAKEN_BACK.inc(taken)
+
+
+async def _end(sql: asyncpg.Connection, standing: Standing, live: Credit, now: datetime) -> None:
+    """End a credit that was taken back from both sides, and say what that makes of its referral."""
+    referral = standing.referral
+    written_off = await records.end_credit(sql, referral, live, now)
+    others = [each for each in standing.credits if each.rule_ids and each.holds and each != live]
+    if written_off:
+        # Refunded between the two sides: who was credited first has kept some of it.
+        if referral.status is ReferralStatus.PENDING:
+            await records.set_status(sql, referral, ReferralStatus.CREDITED, now)
+    elif referral.status is ReferralStatus.CREDITED and not others:
+        await records.set_status(sql, referral, ReferralStatus.PENDING, now)
 
 
 async def is_taken_back(

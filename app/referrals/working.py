@@ -52,7 +52,10 @@ async def _step(program_id: UUID, referral_id: UUID) -> bool:
             return False
         policy = (await rulesets.current(sql, program_id)).policy
         live = standing.live(ReferralTrigger.FIRST_PURCHASE)
-        refunded = live is not None and await records.is_refunded(sql, policy, live)
+        # What was taken back and still holds could not be taken back in full: it is done with.
+        refunded = (
+            live is not None and not live.taken_back_at and await records.is_refunded(sql, policy, live)
+        )
         side = ReferralSide.REFERRER
         if refunded and live is not None and await is_taken_back(sql, referral, live, side):
             side = ReferralSide.REFERRED

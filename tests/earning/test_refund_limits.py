@@ -2,10 +2,12 @@
 
 from datetime import datetime
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 import pytest
 
+from app.database import connection
 from app.earning.rule_service import update_rule
 from app.earning.rules import Frequency, Period, ProductFilter, RuleLimits
 from app.programs.service import update_program
@@ -194,4 +196,98 @@ async def test_a_rules_own_limit_for_one_purchase_holds_for_the_rest_too() -> No
     assert event.points == 50
     assert (await shop.back(event, part(1, "5"))).points == 0
     assert (await shop.back(event, part(1))).points == 10
+    await shop.verify()
+
+
+async def test_points_that_were_spent_before_the_refund_are_not_earned_again_and_again() -> None:
+    """Nothing is owed here: what was spent would be earned anew, whatever the limits say."""
+    shop = await Shop.open(debt_limit=0)
+    rule = await shop.rule(limits=RuleLimits(max_times_per_member=1, max_points_per_day=100, budget=150))
+    member, other = await shop.member(), await shop.member()
+    earned = []
+    for _ in range(3):
+        event = await shop.buy(member, total="100", at=at(2))
+        earned.append(event.points)
+        if event.points:
+            await shop.spend(member, event.points)
+        await shop.refund(event)
+    assert earned == [100, 0, 0]
+    assert await shop.spent(rule) == 100
+    assert (await shop.buy(other, total="100")).points == 50
+    await shop.verify()
+
+
+OPEN_TO_ABUSE: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    *(({}, limits) for limits, inside, _ in TIMES if inside <= at(31)),
+    ({}, {"max_points_per_day": 100}),
+    ({}, {"budget": 100}),
+    ({"max_points_per_day": 100}, {}),
+]
+
+
+@pytest.mark.parametrize(("program", "limits"), OPEN_TO_ABUSE)
+async def test_what_was_written_off_frees_no_room_under_any_limit(
+    program: dict[str, Any], limits: dict[str, Any]
+) -> None:
+    shop = await Shop.open(debt_limit=0, **program)
+    await shop.rule(limits=RuleLimits(**limits))
+    member = await shop.member()
+    event = await shop.buy(member, "60", "40", at=at(2))
+    await shop.spend(member, 70)
+    assert (await shop.back(event)).written_off == 70
+    again = await shop.buy(member, total="100", at=at(2))
+    # Limits that trim leave what was taken; those that turn away count what has paid.
+    assert again.points == (30 if {"max_points_per_day", "budget"} & {*program, *limits} else 0)
+    await shop.verify()
+
+
+async def test_a_budget_that_is_set_later_counts_what_was_written_off() -> None:
+    shop = await Shop.open(debt_limit=0)
+    rule = await shop.rule()
+    member = await shop.member()
+    event = await shop.buy(member, total="100")
+    await shop.spend(member, 70)
+    await shop.refund(event)
+    await update_rule(shop.program.id, rule.id, {"limits": RuleLimits(budget=100)})
+    assert await shop.spent(rule) == 70
+    await shop.verify()
+
+
+async def test_what_is_given_again_takes_up_only_the_room_that_was_freed() -> None:
+    shop = await Shop.open(debt_limit=0, max_points_per_day=100)
+    base = await shop.rule(2, limits=RuleLimits(budget=1000))
+    await shop.rule("0.1", products=ProductFilter(("toy",)), minimum_amount=Decimal(50))
+    member = await shop.member()
+    event = await shop.buy(member, line("60", "toy", "6"), "40", at=at(2))
+    await shop.spend(member, 50)
+    for step in (part(2), part(1, "2"), part(1, "3"), part(1, "1")):
+        await shop.refund(event, step)
+        await shop.verify()
+    assert await shop.spent(base) == 50
+    assert (await shop.buy(member, total="50", at=at(2))).points == 50
+    await shop.verify()
+
+
+async def test_what_was_written_off_before_this_version_is_counted_again() -> None:
+    """Versions before gave back its room: the migration takes it, and takes it only once."""
+    migration = import_module("app.migrations.0007_workers")
+    shop = await Shop.open(debt_limit=0, timezone="Asia/Tokyo")
+    rule = await shop.rule(limits=RuleLimits(budget=1000))
+    member = await shop.member()
+    event = await shop.buy(member, total="100", at=at(2, 20))
+    await shop.spend(member, 70)
+    await shop.refund(event)
+    found = """
+        SELECT (SELECT spent FROM earning_budget WHERE rule_id = $1),
+            (SELECT points FROM earning_counter WHERE member_id = $2 AND day = '2026-03-03')
+    """
+    async with connection() as sql:
+        undone = sql.transaction()
+        await undone.start()
+        counted = []
+        for sign in "-+":
+            await sql.execute(migration.ROOM.format(sign=sign))
+            counted.append(tuple(await sql.fetchrow(found, rule.id, member.id)))
+        await undone.rollback()
+    assert counted == [(0, 0), (70, 70)]
     await shop.verify()

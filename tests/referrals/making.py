@@ -59,7 +59,7 @@ async def suspend(program: Program, member: MemberRow) -> None:
 
 
 class Seen(NamedTuple):
-    """What has become of a referral: its status, why, and the points of both sides that are left."""
+    """What has become of a referral: its status, why, and the points that both sides have kept."""
 
     status: str
     rejection: str | None
@@ -82,11 +82,13 @@ async def seen(member: MemberRow) -> Seen:
     """Return what has become of the referral through which a member came, in the books."""
     async with connection() as sql:
         row = await sql.fetchrow(
-            """SELECT r.status, r.rejection,
-                (SELECT coalesce(sum(a.remaining), 0)::int FROM referral_credit c
-                    JOIN award a ON a.event_id = c.referrer_event_id WHERE c.referral_id = r.id) AS referrer,
-                (SELECT coalesce(sum(a.remaining), 0)::int FROM referral_credit c
-                    JOIN award a ON a.event_id = c.referred_event_id WHERE c.referral_id = r.id) AS referred
+            """WITH given AS (SELECT event_id, remaining AS points FROM award
+                UNION ALL SELECT event_id, written_off FROM refund_award)
+            SELECT r.status, r.rejection,
+                (SELECT coalesce(sum(a.points), 0)::int FROM referral_credit c
+                    JOIN given a ON a.event_id = c.referrer_event_id WHERE c.referral_id = r.id) AS referrer,
+                (SELECT coalesce(sum(a.points), 0)::int FROM referral_credit c
+                    JOIN given a ON a.event_id = c.referred_event_id WHERE c.referral_id = r.id) AS referred
             FROM referral r WHERE r.referred_id = $1 AND r.referrer_id <> r.referred_id""",
             member.id,
         )

@@ -13,8 +13,11 @@ from app.jobs.running import WORK
 from app.ledger.operations import EntryKind
 from app.members.reads import MemberRow
 from app.outbox.service import Queue
+from app.paging import Page
 from app.programs.models import Program
 from app.referrals import crediting, withdrawing, working
+from app.referrals.reads import list_of_referrers
+from app.tiers.policy import TierBasis, TierPolicy
 from tests.helpers import Line, new_member, new_program, new_rule, post, work_all
 from tests.referrals.making import (
     BUYING,
@@ -31,6 +34,8 @@ from tests.referrals.making import (
     told,
     worked,
 )
+from tests.tiers.climbing import tier_of
+from tests.tiers.making import make_tier
 
 CREDIT = WORK[Queue.REFERRALS]
 
@@ -129,8 +134,9 @@ async def test_what_was_spent_is_owed_or_written_off_as_in_any_refund() -> None:
     await work_all(program)
     await post(program, ada, EntryKind.REDEEM, 90)
     await refund(program, sale)
-    assert await worked(program, ben) == PENDING
+    assert await worked(program, ben) == credited(20, 0)
     assert (await available(ada), await available(ben)) == (-70, 0)
+    assert [payload["points"] for topic, payload in await told(ada) if "taken" in topic] == [80]
     async with connection() as sql:
         rows = await sql.fetch(
             "SELECT f.points, f.debt, f.written_off FROM refund f"
@@ -140,6 +146,88 @@ async def test_what_was_spent_is_owed_or_written_off_as_in_any_refund() -> None:
             ada.id,
         )
     assert [tuple(row) for row in rows] == [(80, 70, 20)]
+
+
+async def test_points_that_were_spent_before_the_refund_are_not_paid_again_and_again() -> None:
+    """Spent, refunded, bought anew: a pair would mint points without end, whatever the limits say."""
+    program = await new_program()
+    limits = RuleLimits(max_times_per_member=1, max_points_per_day=100, budget=150)
+    await friend_rule(program, 100, 30, BUYING, limits=limits)
+    ada = await new_member(program)
+    ben = await new_friend(program, ada)
+    for n in range(3):
+        sale = await buy(program, ben)
+        assert await worked(program, ben) == credited(100, 30 if n == 0 else 0)
+        if n == 0:
+            await post(program, ada, EntryKind.REDEEM, 100)
+        await refund(program, sale)
+        assert await worked(program, ben) == credited(100, 0)
+    assert (await available(ada), await available(ben)) == (0, 0)
+    assert [topic for topic, _ in await told(ada)] == ["referral.credited"]
+    # Nor by another friend: the referrer's limits still count the one who was paid for.
+    cleo = await new_friend(program, ada)
+    await buy(program, cleo)
+    assert await worked(program, cleo) == rejected("LIMIT_REACHED")
+
+
+async def test_what_the_friend_has_spent_frees_no_room_either() -> None:
+    program = await new_program()
+    await friend_rule(program, 100, 30, BUYING, limits=RuleLimits(max_times_per_member=1))
+    ada = await new_member(program)
+    ben, cleo = await new_friend(program, ada), await new_friend(program, ada)
+    sale = await buy(program, ben)
+    await work_all(program)
+    await post(program, ben, EntryKind.REDEEM, 30)
+    await refund(program, sale)
+    assert await worked(program, ben) == credited(0, 30)
+    await buy(program, ben)
+    await buy(program, cleo)
+    assert await worked(program, ben) == credited(0, 30)
+    assert await seen(cleo) == rejected("LIMIT_REACHED")
+    (read,) = (await list_of_referrers(program.id, [ada.id], Page(5)))[0].items[1:]
+    assert (read.referrer_points, read.referred_points) == (0, 30)
+
+
+async def test_a_refund_between_the_two_sides_of_what_was_spent_ends_it_credited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = await new_program()
+    ada, ben = await two(program)
+    sale = await buy(program, ben)
+    original = crediting.credit_referred
+
+    async def refunded_first(*args: object) -> None:
+        monkeypatch.undo()
+        await post(program, ada, EntryKind.REDEEM, 100)
+        await refund(program, sale)
+        await original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(working, "credit_referred", refunded_first)
+    assert await worked(program, ben) == credited(100, 0)
+    await buy(program, ben)
+    assert await worked(program, ben) == credited(100, 0)
+
+
+async def test_what_was_written_off_counts_towards_no_tier() -> None:
+    program = await new_program(tier_policy=TierPolicy(TierBasis.POINTS_EARNED))
+    tier = await make_tier(program.id, 100)
+    ada, ben = await two(program)
+    sale = await buy(program, ben)
+    await work_all(program)
+    assert await tier_of(program, ada) == tier.id
+    await post(program, ada, EntryKind.REDEEM, 100)
+    await refund(program, sale)
+    assert await worked(program, ben) == credited(100, 0)
+    assert await tier_of(program, ada) is None
+
+
+async def test_a_purchase_that_came_to_nothing_is_no_first_purchase() -> None:
+    program = await new_program()
+    _, ben = await two(program)
+    await buy(program, ben, "0")
+    assert await worked(program, ben) == PENDING
+    await buy(program, ben, "0.01")
+    assert await worked(program, ben) == credited(100, 30)
 
 
 async def test_budgets_and_days_get_their_points_back() -> None:

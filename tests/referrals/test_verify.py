@@ -50,7 +50,7 @@ async def books() -> Books:
     return Books(program, ids)
 
 
-(STATUS, ACCOUNTS, CREDIT, EVENTS, BELONGING, NOTHING, WAITS) = REFERRAL_CHECKS  # in their order
+(STATUS, ACCOUNTS, CREDIT, EVENTS, BELONGING, NOTHING, LOST, WAITS) = REFERRAL_CHECKS  # in their order
 
 _CREDIT = "UPDATE referral_credit SET {} WHERE referral_id = {} AND trigger = 'FIRST_PURCHASE'"
 
@@ -88,6 +88,9 @@ CORRUPTIONS = (
     (NOTHING, _CREDIT.format("taken_back_at = now()", ":credited")),
     (NOTHING, "UPDATE award SET remaining = 1 WHERE event_id = (SELECT referred_event_id FROM referral_credit"
         " WHERE referral_id = :taken AND trigger = 'FIRST_PURCHASE')"),
+    (LOST, _CREDIT.format("written_off = 1", ":taken")),
+    (LOST, _CREDIT.format("written_off = 1", ":credited")),
+    (STATUS, _CREDIT.format("written_off = 1", ":taken")),
     (WAITS, _CREDIT.format("credited_at = NULL", ":credited")),
     (WAITS, _CREDIT.format("taken_back_at = NULL", ":taken")),
     (WAITS, "UPDATE award SET remaining = remaining - 1 WHERE event_id = :hers"),
