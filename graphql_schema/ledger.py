@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import strawberry
 
 from app.access.scopes import Scope
-from app.clock import end_of_day
+from app.days import end_of_day
 from app.errors import ErrorCode, Refused, refuse
 from app.ids import to_global_id
 from app.ledger import adjusting, reads

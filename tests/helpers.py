@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from app import clock
+from app import clock, days
 from app.database import connection, transaction
 from app.earning.processing import earn_batch
 from app.earning.rule_service import create_rule
@@ -151,7 +151,7 @@ async def post(
     now = clock.now()
     policy = await policy_of(program)
     gives = kind is EntryKind.EARN or (kind is EntryKind.ADJUST and amount > 0)
-    first = available_on or clock.local_date(now, policy.zone)
+    first = available_on or days.local_date(now, policy.zone)
     operation = Operation(
         account_id=member.id,
         kind=kind,

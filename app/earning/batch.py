@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from app.clock import end_of_day, local_date, start_of_day
+from app.days import end_of_day, local_date, start_of_day
 from app.earning import rulesets
 from app.earning.engine import evaluate
 from app.earning.limits import Book, Rooms, Waiting

@@ -9,8 +9,8 @@ import asyncpg
 import structlog
 
 from app import clock
-from app.clock import local_date, start_of_day
 from app.database import TRANSIENT, connection
+from app.days import local_date, start_of_day
 from app.earning import rulesets
 from app.earning.events import Incoming
 from app.earning.occasions import day_event, day_prefix, paying_rules

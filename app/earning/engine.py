@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+from app.earning.compiled import CompiledRule
 from app.earning.exact import Ratio, money, plural
 from app.earning.factors import Combined, combine
 from app.earning.limit_messages import closed_message
@@ -21,7 +22,7 @@ from app.earning.outcomes import (
     Verdict,
 )
 from app.earning.rules import EventKind
-from app.earning.ruleset import Candidate, CompiledRule, Facts, RuleSet, Standing
+from app.earning.ruleset import Candidate, Facts, RuleSet, Standing
 from app.ledger.operations import MAX_POINTS
 from app.programs.policy import Rounding
 

@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from app.earning.compiled import CompiledRule
 from app.earning.outcomes import Closed, Reason
 from app.earning.rules import Period
-from app.earning.ruleset import CompiledRule
 
 _PER = {Period.DAY: "a day", Period.WEEK: "a week", Period.MONTH: "a month", Period.YEAR: "a year"}
 

@@ -8,14 +8,15 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from app.clock import local_date, start_of_day
+from app.days import local_date, start_of_day
 from app.earning.budgets import spent_by
+from app.earning.compiled import CompiledRule
 from app.earning.outcomes import Award, Closed, Reason, Room
 from app.earning.periods import span
 from app.earning.receipts import NO_ROOMS, KeptRooms
 from app.earning.refunds import STILL_COUNTED
 from app.earning.rules import EventKind, Period
-from app.earning.ruleset import Candidate, CompiledRule, Facts
+from app.earning.ruleset import Candidate, Facts
 from app.programs.policy import ProgramPolicy
 
 # One walk along a member's events for each pair, whatever the planner knows of the tables.

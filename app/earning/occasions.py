@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from app.clock import start_of_day
+from app.days import start_of_day
 from app.earning import rulesets
 from app.earning.batch import Earned
 from app.earning.events import MAX_EVENTS, OWN_PREFIX, Incoming, OwnDeed

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.earning.ruleset import CompiledRule
+from app.earning.compiled import CompiledRule
 
 
 class StepKind(StrEnum):

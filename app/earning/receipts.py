@@ -10,8 +10,9 @@ from uuid import UUID
 
 import msgspec
 
+from app.earning.compiled import CompiledRule
 from app.earning.outcomes import UNLIMITED, Room
-from app.earning.ruleset import NOTHING_MET, CompiledRule, Standing
+from app.earning.ruleset import NOTHING_MET, Standing
 from app.programs.policy import MultiplierStacking, ProgramPolicy, Rounding
 
 

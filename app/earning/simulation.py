@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app import clock
+from app import clock, days
 from app.database import connection
 from app.earning import rulesets
 from app.earning.batch import TOO_MANY, check_sum, days_of, peek_held, span_of, standings, why_not
@@ -104,7 +104,7 @@ async def simulate(program_id: UUID, incoming: Incoming) -> Simulation:
         check_sum(held, awards)
     except TooManyPoints:
         raise Refused([UserError(ErrorCode.LIMIT_REACHED, TOO_MANY)]) from None
-    today = clock.local_date(now, rule_set.policy.zone)
+    today = days.local_date(now, rule_set.policy.zone)
     return Simulation(
         [
             SimulatedAward(

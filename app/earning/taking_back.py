@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from app.clock import local_date
+from app.days import local_date
 from app.earning import rulesets
 from app.earning.budgets import give_back
 from app.earning.events import Event

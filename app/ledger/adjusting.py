@@ -6,8 +6,8 @@ from uuid import UUID
 import orjson
 
 from app import clock
-from app.clock import local_date
 from app.database import transaction
+from app.days import local_date
 from app.errors import ErrorCode, refuse
 from app.idempotency import check_key, claim
 from app.ids import content_hash, key_id

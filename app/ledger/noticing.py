@@ -14,8 +14,8 @@ from uuid import UUID
 import asyncpg
 
 from app import clock
-from app.clock import end_of_day, local_date
 from app.database import connection, retrying, transaction
+from app.days import end_of_day, local_date
 from app.ledger.expiry import NEVER, add_months
 from app.messages.leaving import Message, leave
 from app.messages.topics import Topic

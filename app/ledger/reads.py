@@ -8,8 +8,8 @@ from uuid import UUID
 import asyncpg
 
 from app import clock
-from app.clock import end_of_day, local_date
 from app.database import connection
+from app.days import end_of_day, local_date
 from app.ledger.expiry import NEVER, add_months
 from app.ledger.operations import MAX_POINTS, EntryKind
 from app.ledger.settling import settle_accounts

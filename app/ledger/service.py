@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.clock import local_date
+from app.days import local_date
 from app.ledger.operations import Operation, Outcome, Status, Terms
 from app.live.hints import touch
 from app.programs.policy import ProgramPolicy

@@ -6,8 +6,8 @@ from uuid import UUID
 import asyncpg
 
 from app import clock
-from app.clock import local_date
 from app.database import connection
+from app.days import local_date
 from app.ledger.service import MAX_BATCH
 from app.ledger.settling import settle_accounts
 from app.programs.policies import load_policy

@@ -9,8 +9,8 @@ import asyncpg
 
 from app import clock
 from app.catalog.eligibility import Had, Standing
-from app.clock import local_date, start_of_day
 from app.database import connection
+from app.days import local_date, start_of_day
 from app.earning.periods import span
 from app.earning.rules import Period
 from app.ledger.service import settle, terms

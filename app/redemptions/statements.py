@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 
 from app import clock
-from app.clock import start_of_day
 from app.database import connection
+from app.days import start_of_day
 from app.earning.periods import span
 from app.earning.rules import Period
 from app.errors import ErrorCode, refuse

@@ -8,11 +8,12 @@ import asyncpg
 
 from app.earning import rulesets
 from app.earning.batch import Locked, check_sum, standings
+from app.earning.compiled import CompiledRule
 from app.earning.engine import evaluate, not_meant
 from app.earning.limits import Book, Rooms, Waiting
 from app.earning.outcomes import TooManyPoints
 from app.earning.rules import Brought, EventKind, ReferralSide, ReferralTrigger
-from app.earning.ruleset import Candidate, CompiledRule, Facts, RuleSet
+from app.earning.ruleset import Candidate, Facts, RuleSet
 from app.ids import new_id
 from app.members.inputs import MemberStatus
 from app.referrals.identity import Identity, same_identity

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from app.clock import local_date, start_of_day
+from app.days import local_date, start_of_day
 from app.ledger.expiry import NEVER, add_months
 from app.tiers.policy import TierDowngrade, TierPolicy, TierWindow
 from app.tiers.tiers import Tier

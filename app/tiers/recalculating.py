@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 
 from app import clock
-from app.clock import local_date, start_of_day
+from app.days import local_date, start_of_day
 from app.jobs.jobs import Job, advance
 from app.live.hints import touch
 from app.messages.topics import Topic

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import asyncpg
 
-from app.clock import local_date
 from app.database import TRANSIENT, retrying, transaction
+from app.days import local_date
 from app.errors import Unavailable
 from app.ids import key_id, to_global_id
 from app.ledger.operations import MAX_POINTS, EntryKind, Operation

@@ -14,9 +14,9 @@ from decimal import Decimal
 from unittest.mock import patch
 from uuid import UUID
 
-from app import clock
-from app.clock import local_date
+from app import clock, days
 from app.database import connection
+from app.days import local_date
 from app.jobs.jobs import JobName, JobStatus, get_jobs, queue_job
 from app.jobs.running import run_jobs
 from app.programs.policies import load_policy
@@ -189,7 +189,7 @@ class _Shop:
             due = f"{day} AT TIME ZONE $7 - interval '1 hour'"
             zone = self._policy.zone
             today = local_date(now, zone)
-            since = clock.start_of_day(Window(tiers, zone).counts_from(today), zone)
+            since = days.start_of_day(Window(tiers, zone).counts_from(today), zone)
             within = f"(day + make_interval(months => {tiers.months}))::date >= DATE '{today}'"
         statement = _BARE.format(due=due, value=value, joined=joined, only=ONLY[tiers.basis], within=within)
         async with connection() as sql:

@@ -12,8 +12,8 @@ from app.catalog.inputs import MAX_PIECES, RewardContent
 from app.catalog.reads import CatalogFilter, Redeemer, get_rewards, list_rewards
 from app.catalog.rewards import Reward, RewardKind, RewardLimits, RewardStatus
 from app.catalog.service import create_reward, set_reward_status, update_reward
-from app.clock import start_of_day
 from app.database import connection
+from app.days import start_of_day
 from app.errors import Refused
 from app.ids import new_id
 from app.ledger.operations import MAX_POINTS

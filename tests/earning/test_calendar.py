@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import structlog
 
-from app import clock
+from app import clock, days
 from app.database import connection
 from app.earning import calendar
 from app.earning.calendar import MAX_DAYS, days_around, days_kept, sweep, sweep_program
@@ -199,7 +199,7 @@ async def test_days_on_which_clocks_change_are_days_like_others(monkeypatch: pyt
     assert await place.sweep(2027, 4, 3, 23, 30) == 1
     # An hour later it is the same time of the same day once more.
     set_now(monkeypatch, 2027, 4, 4, 3, 30)
-    assert clock.local_date(clock.now(), place.zone) == date(2027, 4, 3)
+    assert days.local_date(clock.now(), place.zone) == date(2027, 4, 3)
     assert await sweep_program(place.program.id) == 0
     set_now(monkeypatch, 2027, 4, 4, 4, 0)
     assert await sweep_program(place.program.id) == 1

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from app.earning.compiled import CompiledRule
 from app.earning.engine import evaluate
 from app.earning.outcomes import Reason, Room, StepKind
 from app.earning.rules import Frequency, Period, Rule, RuleLimits
-from app.earning.ruleset import CompiledRule
 from app.programs.policy import Rounding
 from tests.earning.making import (
     NOBODY,

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app import clock
+from app import clock, days
 from app.database import connection
 from app.ledger import sweep as sweeping
 from app.ledger.adjusting import adjust_points
@@ -159,14 +159,14 @@ async def test_days_on_which_clocks_change_end_at_their_own_midnight(
     for n in (-1, 0, 1):
         monkeypatch.setattr(ExpiryPolicy, "last_day", lambda self, first, n=n: day + timedelta(days=n))
         await post(program, member, EntryKind.EARN, 10 ** (n + 1))
-    midnight = clock.start_of_day(day + timedelta(days=1), tz)
+    midnight = days.start_of_day(day + timedelta(days=1), tz)
     assert midnight.astimezone(tz).date() == day + timedelta(days=1)
     for instant, expected in ((midnight - timedelta(seconds=1), 110), (midnight, 100)):
         monkeypatch.setattr(clock, "now", lambda instant=instant: instant)
         assert await available(program, member) == expected
     assert (await story(member))[-1] == ("EXPIRE", -10, midnight)
     monkeypatch.setattr(clock, "now", lambda: midnight - timedelta(seconds=1))
-    assert clock.end_of_day(day, policy.zone) == midnight - timedelta(seconds=1)
+    assert days.end_of_day(day, policy.zone) == midnight - timedelta(seconds=1)
 
 
 async def test_two_programs_see_the_same_instant_on_different_days(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 
 from app import clock
-from app.clock import local_date
 from app.database import connection
+from app.days import local_date
 from app.errors import ErrorCode
 from app.members.inputs import NewMember
 from app.members.reads import MemberRef, get_member

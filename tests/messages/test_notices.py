@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app import clock
+from app import clock, days
 from app.database import connection, transaction
 from app.ids import new_id
 from app.ledger import noticing
@@ -36,7 +36,7 @@ async def give(
         key=new_id(),
         request_hash=points,
         occurred_at=now,
-        matures_on=matures_on or clock.local_date(now, policy.zone),
+        matures_on=matures_on or days.local_date(now, policy.zone),
         expires_on=expires_on,
     )
     async with transaction() as sql:

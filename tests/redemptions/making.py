@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from app import clock
+from app import clock, days
 from app.catalog.codes import open_codes, upload_codes
 from app.catalog.inputs import RewardContent
 from app.catalog.reads import get_rewards
@@ -121,7 +121,7 @@ async def earn(
         key=new_id(),
         request_hash=points,
         occurred_at=now,
-        matures_on=matures_on or clock.local_date(now, policy.zone),
+        matures_on=matures_on or days.local_date(now, policy.zone),
         expires_on=expires_on,
     )
     async with transaction() as sql:

@@ -15,8 +15,8 @@ import pytest
 from app import clock
 from app.catalog.rewards import Reward
 from app.catalog.service import update_reward
-from app.clock import start_of_day
 from app.database import connection
+from app.days import start_of_day
 from app.errors import ErrorCode, Refused
 from app.ids import new_id
 from app.members.reads import MemberRow

@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from app.clock import local_date, start_of_day
+from app.days import local_date, start_of_day
 from app.tiers.policy import TierDowngrade, TierPolicy, TierWindow
 from app.tiers.qualification import Counted
 

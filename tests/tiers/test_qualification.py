@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from app.clock import local_date, start_of_day
+from app.days import local_date, start_of_day
 from app.ids import new_id
 from app.tiers.policy import TierBasis, TierDowngrade, TierPolicy, TierWindow
 from app.tiers.qualification import Climb, Counted, Rung, climb
