@@ -7,14 +7,20 @@ readable in their order, without a gap, and who has read up to one has missed no
 
 from collections.abc import Sequence
 from datetime import datetime
+from time import monotonic
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
+import structlog
 
-from app.database import connection, retrying, transaction
+from app.database import TRANSIENT, connection, retrying, transaction
+from app.errors import Unavailable
 from app.messages.topics import Topic, matches
+from app.metrics import ERRORS
 from app.paging import Page, PageResult, keyset, page_result
+
+log = structlog.get_logger("laurel.messages")
 
 SLICE = 1_000
 """So many messages of a program are numbered in one transaction."""
@@ -115,12 +121,36 @@ async def number_waiting() -> int:
             programs = [row["program_id"] for row in await sql.fetch(_WAITING, last, _PROGRAMS)]
         if not programs:
             return total
-        async with transaction() as sql:
-            numbered = await _number(sql, programs, f"{_LOCK_HEADS} SKIP LOCKED")
-        total += sum(numbered.values())
+        moment = monotonic()
+        total += await _number_apart([each for each in programs if _put_off.get(each, 0.0) <= moment])
         if len(programs) < _PROGRAMS:
             return total
         last = programs[-1]
+
+
+_PUT_OFF_SECONDS = 60.0
+_put_off: dict[UUID, float] = {}
+"""Programs whose feed disagrees with its head: they are left alone for a while, by monotonic seconds."""
+
+
+async def _number_apart(programs: list[UUID]) -> int:
+    """Number a slice of programs; one whose feed is broken does not hold up the others."""
+    if not programs:
+        return 0
+    try:
+        async with transaction() as sql:
+            numbered = await _number(sql, programs, f"{_LOCK_HEADS} SKIP LOCKED")
+        return sum(numbered.values())
+    except (*TRANSIENT, Unavailable):
+        raise
+    except Exception:
+        if len(programs) == 1:
+            _put_off[programs[0]] = monotonic() + _PUT_OFF_SECONDS
+            ERRORS.labels("messages").inc()
+            log.exception("messages_not_numbered", program_id=str(programs[0]))
+            return 0
+        middle = len(programs) // 2
+        return await _number_apart(programs[:middle]) + await _number_apart(programs[middle:])
 
 
 async def number_program(program_id: UUID) -> None:
