@@ -205,3 +205,29 @@ async def test_verify_finds_what_is_wrong_with_the_feed(check: str, corruption: 
     async with transaction() as sql:
         assert (await sql.execute(corruption, program.id)).split()[-1] == "1"
     assert {finding.check for finding in await find_differences(program.id)} == {check}
+
+
+async def test_a_program_whose_feed_is_broken_does_not_hold_up_the_others() -> None:
+    broken, sound = await new_program(), await new_program()
+
+    async def tell(program: Program) -> None:
+        async with transaction() as sql:
+            await leave(sql, program.id, [Message(Topic.WEBHOOK_DISABLED, None, {})], clock.now())
+
+    await tell(broken)
+    await number_program(broken.id)
+    async with connection() as sql:
+        await sql.execute("UPDATE feed_head SET position = 0 WHERE program_id = $1", broken.id)
+    await tell(broken)
+    await tell(sound)
+    try:
+        while await number_waiting():
+            pass
+        async with connection() as sql:
+            rows = await sql.fetch(
+                "SELECT program_id FROM message WHERE program_id = ANY($1)", [broken.id, sound.id]
+            )
+        assert [row["program_id"] for row in rows] == [broken.id]
+    finally:
+        async with connection() as sql:
+            await sql.execute("UPDATE feed_head SET position = 1 WHERE program_id = $1", broken.id)
