@@ -16,7 +16,7 @@ import asyncpg
 from app import clock
 from app.database import connection, retrying, transaction
 from app.days import end_of_day, local_date
-from app.ledger.expiry import NEVER, add_months
+from app.ledger.reads import idles_on
 from app.messages.leaving import Message, leave
 from app.messages.topics import Topic
 from app.programs.policies import load_policy
@@ -168,7 +168,7 @@ async def _tell(
 ) -> int:
     """Tell the members of accounts what expires with a day, as it is under their locks; return how many."""
     idle_days = {
-        row["id"]: _idle_day(policy, row["active_on"])
+        row["id"]: idles_on(policy, row["active_on"])
         for row in await sql.fetch(_LOCK, policy.program_id, accounts)
     }
     messages = []
@@ -185,11 +185,3 @@ async def _tell(
             messages.append(Message(Topic.POINTS_EXPIRING, row["account_id"], payload))
     await leave(sql, policy.program_id, messages, clock.now())
     return len(messages)
-
-
-def _idle_day(policy: ProgramPolicy, active_on: date) -> date:
-    """Return the last day on which an account's points live if nothing happens; NEVER without that policy."""
-    months = policy.expiry.inactive_months
-    if months is None:
-        return NEVER
-    return add_months(max(active_on, local_date(policy.expiry_changed_at, policy.zone)), months)

@@ -92,12 +92,16 @@ class ExpiringPoints(NamedTuple):
     expires_at: datetime
 
 
-def _idle_day(balance: Balance, policy: ProgramPolicy) -> date:
-    """Return the last day on which an account's points live if nothing happens; NEVER without that policy."""
+def idles_on(policy: ProgramPolicy, active_on: date) -> date:
+    """Return the last day on which an account's points live if nothing happens; NEVER without that policy.
+
+    Args:
+        active_on: the last local day with an earn or a spend.
+    """
     months = policy.expiry.inactive_months
     if months is None:
         return NEVER
-    return add_months(max(balance.active_on, local_date(policy.expiry_changed_at, policy.zone)), months)
+    return add_months(max(active_on, local_date(policy.expiry_changed_at, policy.zone)), months)
 
 
 async def get_balances(policy: ProgramPolicy, accounts: Sequence[UUID]) -> list[Balance | None]:
@@ -117,7 +121,7 @@ async def get_balances(policy: ProgramPolicy, accounts: Sequence[UUID]) -> list[
     due = [
         each.account_id
         for each in found.values()
-        if each.next_due <= today or (each.available > 0 and _idle_day(each, policy) < today)
+        if each.next_due <= today or (each.available > 0 and idles_on(policy, each.active_on) < today)
     ]
     if due:
         await settle_accounts(policy, due)
@@ -167,7 +171,7 @@ async def list_expiring(
         within_days: 0 to MAX_EXPIRING_DAYS.
     """
     until = date.fromordinal(local_date(clock.now(), policy.zone).toordinal() + within_days)
-    idle_days = [_idle_day(balance, policy) for balance in balances]
+    idle_days = [idles_on(policy, balance.active_on) for balance in balances]
     accounts = [balance.account_id for balance in balances]
     async with connection() as sql:
         rows = await sql.fetch(_EXPIRING, accounts, [min(until, day) for day in idle_days], _MAX_EXPIRING)
